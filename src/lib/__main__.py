@@ -1,0 +1,97 @@
+"""The command line: `python -m lib run|params|report|sources`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from lib.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    for noisy in ("papermill", "httpx", "huggingface_hub", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        return options.command(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib",
+        description="From a big noisy pile of text to a small Russian sentiment model.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the steps of a parameter file")
+    _add_params(run)
+    run.add_argument("--from", dest="first", metavar="STEP", help="first step, such as 03")
+    run.add_argument("--to", dest="last", metavar="STEP", help="last step")
+    run.add_argument("--only", metavar="STEP", help="just this step")
+    run.add_argument("--force", action="store_true", help="run steps that are up to date, too")
+    run.set_defaults(command=_run)
+
+    show = commands.add_parser("params", help="print the validated, complete parameters")
+    _add_params(show)
+    show.set_defaults(command=_params)
+
+    report = commands.add_parser("report", help="render a run's notebooks to HTML again")
+    report.add_argument("run_dir", type=Path, help="a folder in outputs/")
+    report.set_defaults(command=_report)
+
+    sources = commands.add_parser("sources", help="list the data sets that can be named")
+    sources.set_defaults(command=_sources)
+    return parser
+
+
+def _add_params(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="a parameter file, such as params/demo.yaml")
+    parser.add_argument(
+        "-p", dest="overrides", action="append", default=[], metavar="NAME=VALUE",
+        help="override a parameter: step.name=value, or name=value for every step that has it",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from lib import params, runner
+
+    loaded = params.load(options.file, options.overrides)
+    return runner.run(
+        loaded, first=options.first, last=options.last, only=options.only, force=options.force
+    )
+
+
+def _params(options: argparse.Namespace) -> int:
+    from lib import params
+
+    print(params.to_yaml(params.load(options.file, options.overrides)), end="")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from lib import report
+
+    print(report.write(options.run_dir))
+    return 0
+
+
+def _sources(options: argparse.Namespace) -> int:
+    from lib.registry import REGISTRY
+
+    for source in REGISTRY.values():
+        print(f"{source.name:22} {source.role:7} {source.hub_id or source.kind:52} {source.note}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

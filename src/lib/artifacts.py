@@ -1,0 +1,242 @@
+"""Artefacts of a step: where they lie, how they are written, and when a step counts as complete.
+
+A step owns the folder `outputs/<run>/<step>/`. Its `manifest.json` is written last, so a step is
+complete exactly when its manifest is there. The manifest holds a fingerprint of everything the
+artefacts depend on (parameters, code, artefacts of earlier steps, data files, model): same
+fingerprint, same artefacts, nothing to do. Work interrupted half-way is kept and gone on with only
+if its fingerprint is still the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lib.errors import UserError
+from lib.params import StepParams
+
+MANIFEST = "manifest.json"
+PARTIAL = "partial.json"
+PACKAGES = ("torch", "transformers", "datasets", "scikit-learn", "faiss-cpu", "umap-learn", "numpy",
+            "pytorch-metric-learning")
+UPSTREAM: dict[str, tuple[str, ...]] = {
+    "01_gold_data": (),
+    "02_base_classifier": ("01_gold_data",),
+    "03_embed_corpus": ("01_gold_data", "02_base_classifier"),
+    "04_cluster_purity": ("01_gold_data", "03_embed_corpus"),
+    "05_metric_learning": (
+        "01_gold_data", "02_base_classifier", "03_embed_corpus", "04_cluster_purity",
+    ),
+    "06_final_eval": (
+        "01_gold_data", "02_base_classifier", "04_cluster_purity", "05_metric_learning",
+    ),
+}
+"""Whose artefacts a step reads."""
+
+
+@dataclass
+class Step:
+    """An open step: its folder, and what earlier steps left for it.
+
+    Use `open_step` to get one and `finish` to complete it.
+    """
+
+    name: str
+    run_dir: Path
+    params: StepParams
+    fingerprint: dict[str, Any]
+    started: float
+
+    @property
+    def directory(self) -> Path:
+        """Folder of this step's artefacts."""
+        return self.run_dir / self.name
+
+    def path(self, file: str) -> Path:
+        """Path of one of this step's own artefacts; its folder is made."""
+        target = self.directory / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def input(self, step: str, file: str) -> Path:
+        """Path of an earlier step's artefact.
+
+        Raises:
+            UserError: the file is not there.
+        """
+        target = self.run_dir / step / file
+        if not target.exists():
+            raise UserError(f"{self.name} needs {target}, which is missing; run {step} again")
+        return target
+
+    def finish(self, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+        """Write metrics.json, then the manifest; from here on the step is complete.
+
+        Args:
+            metrics: one dict per figure: name, value, dataset, split, texts, and low/high of its
+                95% interval where it has one.
+        Returns:
+            The manifest.
+        """
+        write_json(self.path("metrics.json"), metrics)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        manifest = {
+            "step": self.name,
+            "fingerprint": digest(self.fingerprint),
+            **self.fingerprint,
+            "outputs": {
+                str(file.relative_to(self.directory)): file_digest(file)
+                for file in sorted(self.directory.rglob("*"))
+                if file.is_file() and file.name not in (MANIFEST, PARTIAL)
+            },
+            "seconds": round(time.time() - self.started, 1),
+            "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
+            "machine": machine(),
+            "python": platform.python_version(),
+            "packages": {name: metadata.version(name) for name in PACKAGES},
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        write_json(self.directory / MANIFEST, manifest)
+        (self.directory / PARTIAL).unlink(missing_ok=True)
+        return manifest
+
+
+def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
+    """Open a step for (re)doing: checks its inputs, clears what an older version left.
+
+    Half-finished work with the same fingerprint stays, so that long parts can go on from there.
+
+    Raises:
+        UserError: an earlier step is not complete in this run.
+    """
+    run_dir = Path(run_dir).resolve()
+    for upstream in UPSTREAM[name]:
+        if read_manifest(run_dir, upstream) is None:
+            raise UserError(
+                f"{name} reads the artefacts of {upstream}, which is not complete in {run_dir}; "
+                f"run that step first"
+            )
+    fingerprint = compute_fingerprint(name, run_dir, params)
+    directory = run_dir / name
+    partial = directory / PARTIAL
+    resumable = partial.exists() and read_json(partial).get("fingerprint") == digest(fingerprint)
+    if not resumable:
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / MANIFEST).unlink(missing_ok=True)
+    write_json(partial, {"fingerprint": digest(fingerprint)})
+    return Step(name, run_dir, params, fingerprint, time.time())
+
+
+def discard_partial(name: str, run_dir: Path) -> None:
+    """Remove an incomplete step's folder, so that nothing half-written is left behind."""
+    if read_manifest(run_dir, name) is None:
+        discard(name, run_dir)
+
+
+def discard(name: str, run_dir: Path) -> None:
+    """Remove a step's folder, complete or not."""
+    shutil.rmtree(run_dir / name, ignore_errors=True)
+
+
+def read_manifest(run_dir: Path, step: str) -> dict[str, Any] | None:
+    """The manifest of a complete step, None if the step is not complete."""
+    path = Path(run_dir) / step / MANIFEST
+    return read_json(path) if path.exists() else None
+
+
+def read_metrics(run_dir: Path, step: str) -> list[dict[str, Any]]:
+    """The figures of a complete step; see `Step.finish`."""
+    path = Path(run_dir) / step / "metrics.json"
+    return read_json(path) if path.exists() else []
+
+
+def is_current(name: str, run_dir: Path, params: StepParams) -> bool:
+    """Whether a complete step's artefacts are what this code, these parameters and inputs give."""
+    manifest = read_manifest(run_dir, name)
+    if manifest is None or any(read_manifest(run_dir, up) is None for up in UPSTREAM[name]):
+        return False
+    return manifest["fingerprint"] == digest(compute_fingerprint(name, run_dir, params))
+
+
+def compute_fingerprint(name: str, run_dir: Path, params: StepParams) -> dict[str, Any]:
+    """Everything the artefacts of a step depend on, as plain values."""
+    from lib import code, encoder, sources  # heavy, and only needed here
+
+    inputs = {
+        upstream: digest(read_manifest(run_dir, upstream)["outputs"]) for upstream in UPSTREAM[name]
+    }
+    if name == "01_gold_data":
+        inputs |= sources.fingerprint(params)
+    if hasattr(params, "base_model"):
+        inputs |= {params.base_model: encoder.fingerprint(params.base_model, params.base_revision)}
+    return {
+        "parameters": params.model_dump(mode="json"),
+        "inputs": inputs,
+        "code": code.fingerprint(name),
+    }
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-like value, 16 hex digits."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, 16 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder that becomes `path` only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: UTF-8, indented, keys as given; NaN is refused."""
+    with atomic(path) as temporary:
+        text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def machine() -> str:
+    """Processor, number of usable cores and memory, as text."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{name}, {cores} cores, {memory:.0f} GiB"

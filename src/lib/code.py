@@ -1,0 +1,61 @@
+"""Fingerprint of a step's code: its notebook and the library modules that it uses.
+
+Found by following import statements, so that a change in a module concerns just the steps that
+import it, directly or through others. Comments and layout do not count.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+PROJECT = PACKAGE.parent.parent
+
+
+def notebook_path(step: str) -> Path:
+    """The source notebook of a step."""
+    return PROJECT / "notebooks" / f"{step}.ipynb"
+
+
+def fingerprint(step: str) -> dict[str, str]:
+    """Digest per file: the notebook's code cells and each module of `lib` behind them."""
+    cells = json.loads(notebook_path(step).read_text(encoding="utf-8"))["cells"]
+    sources = [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+    ]
+    tree = ast.parse("\n".join(sources))
+    found = {f"{step}.ipynb": _digest(tree)}
+    waiting = _imports(tree)
+    while waiting:
+        module = waiting.pop()
+        if f"{module}.py" not in found:
+            tree = _parse(PACKAGE / f"{module}.py")
+            found[f"{module}.py"] = _digest(tree)
+            waiting |= _imports(tree)
+    return dict(sorted(found.items()))
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _digest(tree: ast.Module) -> str:
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Names of the lib modules that a module imports at its top level."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            package, _, module = node.module.partition(".")
+            if package == "lib":
+                names |= {module} if module else {alias.name for alias in node.names}
+    return {name for name in names if (PACKAGE / f"{name}.py").exists()}

@@ -1,0 +1,285 @@
+"""Figures: one look and fixed class colours for all. Every function returns its figure.
+
+Static ones are matplotlib/seaborn figures, interactive ones plotly figures. Colours are from the
+Okabe-Ito palette, safe for colour-blind readers. Texts are escaped before they enter a hover.
+"""
+
+from __future__ import annotations
+
+import html
+import textwrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lib import LABELS
+
+COLORS = {"negative": "#D55E00", "neutral": "#8C8C8C", "positive": "#0072B2"}
+BASE_COLOR, FINAL_COLOR, MARK = "#56B4E9", "#009E73", "#CC79A7"
+CLUSTER_COLORS = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#8C8C8C",
+                  "#332288", "#117733", "#882255", "#999933", "#44AA99"]
+HOVER_CHARACTERS = 200
+
+pio.renderers.default = "plotly_mimetype"  # JupyterLab draws it; the report has its own script
+sns.set_theme(style="whitegrid", context="notebook")
+
+
+def class_counts(frame: pd.DataFrame, column: str, title: str) -> Figure:
+    """Stacked bars of class counts per `source`; `column` holds class indices."""
+    counts = frame.groupby(["source", column]).size().unstack(fill_value=0)
+    counts = counts.reindex(columns=range(len(LABELS)), fill_value=0)
+    counts.columns = list(LABELS)
+    figure, axes = plt.subplots(figsize=(8, 0.5 * len(counts) + 1.6))
+    counts.plot.barh(stacked=True, ax=axes, color=[COLORS[name] for name in LABELS])
+    axes.set(title=title, xlabel="texts", ylabel="")
+    axes.legend(title="class")
+    return _done(figure)
+
+
+def length_histogram(frames: dict[str, pd.DataFrame]) -> Figure:
+    """Histogram of text lengths in characters (log axis), one line per frame."""
+    figure, axes = plt.subplots(figsize=(8, 3.5))
+    for name, frame in frames.items():
+        lengths = frame["text"].str.len().clip(lower=1)
+        bins = np.geomspace(1, max(10, lengths.max()), 40)
+        axes.hist(lengths, bins=bins, histtype="step", linewidth=2, density=True, label=name)
+    axes.set(xscale="log", title="Text lengths", xlabel="characters", ylabel="density")
+    axes.legend()
+    return _done(figure)
+
+
+def training_curves(history: pd.DataFrame, overfit_step: int | None, title: str) -> Figure:
+    """Macro-F1 and losses by step; the kept checkpoint and the start of overfitting are marked."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
+    left.plot(history["step"], history["validation_macro_f1"], "o-", color=FINAL_COLOR)
+    best = history[history["best"]].iloc[0]
+    left.plot(best["step"], best["validation_macro_f1"], "*", markersize=18, color=MARK,
+              label=f"kept: step {best['step']:.0f}, {best['validation_macro_f1']:.3f}")
+    left.set(title=f"{title}: macro-F1 on validation", xlabel="optimiser steps", ylabel="macro-F1")
+    right.plot(history["step"], history["train_class_loss"], "o-", color=BASE_COLOR, label="train")
+    right.plot(history["step"], history["validation_loss"], "o-", color=FINAL_COLOR,
+               label="validation")
+    right.set(title=f"{title}: cross-entropy", xlabel="optimiser steps", ylabel="nats per text")
+    if overfit_step is not None:
+        for axes in (left, right):
+            axes.axvline(overfit_step, linestyle="--", color="black", linewidth=1,
+                         label="validation loss rises from here")
+    left.legend()
+    right.legend()
+    return _done(figure)
+
+
+def lambda_curves(histories: dict[float, pd.DataFrame]) -> Figure:
+    """Both loss parts and validation macro-F1 by step, one colour per λ_metric."""
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4))
+    columns = {
+        "train_class_loss": ("cross-entropy (train)", "nats per text"),
+        "train_metric_loss": ("SupCon (train)", "nats per text"),
+        "validation_macro_f1": ("macro-F1 (validation)", "macro-F1"),
+    }
+    for number, (value, history) in enumerate(histories.items()):
+        for axis, (column, (title, label)) in zip(axes, columns.items(), strict=True):
+            axis.plot(history["step"], history[column], "o-", label=f"λ_metric = {value:g}",
+                      color=CLUSTER_COLORS[number % len(CLUSTER_COLORS)])
+            axis.set(title=title, xlabel="optimiser steps", ylabel=label)
+    axes[0].legend()
+    return _done(figure)
+
+
+def confusion_matrices(matrices: dict[str, np.ndarray], dataset: str) -> Figure:
+    """For each named matrix int [3, 3] its counts and its row shares, side by side."""
+    figure, axes = plt.subplots(
+        len(matrices), 2, figsize=(10, 4 * len(matrices)), squeeze=False
+    )
+    for row, (name, matrix) in zip(axes, matrices.items(), strict=True):
+        shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        for axis, values, form, kind in (
+            (row[0], matrix, "d", "texts"), (row[1], shares, ".2f", "share of the true class"),
+        ):
+            sns.heatmap(values, annot=True, fmt=form, cmap="Blues", ax=axis, cbar=False,
+                        xticklabels=LABELS, yticklabels=LABELS, vmin=0,
+                        vmax=1 if form == ".2f" else None)
+            axis.set(title=f"{name}: {kind}\n{dataset}", xlabel="predicted", ylabel="true")
+    return _done(figure)
+
+
+def explained_variance(ratio: np.ndarray) -> Figure:
+    """Cumulative explained variance by number of components."""
+    figure, axes = plt.subplots(figsize=(7, 3.5))
+    total = np.cumsum(ratio)
+    axes.plot(np.arange(1, len(total) + 1), total, color=FINAL_COLOR)
+    axes.set(title=f"PCA: {len(total)} components explain {total[-1]:.1%} of the variance",
+             xlabel="components", ylabel="cumulative share", ylim=(0, 1.02))
+    return _done(figure)
+
+
+def purity_histogram(table: pd.DataFrame, min_purity: float) -> Figure:
+    """Clusters by purity, stacked by dominant class, with the threshold."""
+    figure, axes = plt.subplots(figsize=(8, 4))
+    data = table.dropna(subset="purity")
+    names = data["dominant"].map(dict(enumerate(LABELS)))
+    sns.histplot(x=data["purity"], hue=names, hue_order=LABELS, palette=COLORS, multiple="stack",
+                 bins=np.linspace(1 / 3, 1, 41), ax=axes)
+    axes.axvline(min_purity, color="black", linestyle="--", linewidth=1)
+    kept = int((data["purity"] >= min_purity).sum())
+    axes.set(title=f"Cluster purity: {kept} of {len(data)} clusters at or above {min_purity:g}",
+             xlabel="purity (share of the dominant predicted class)", ylabel="clusters")
+    axes.get_legend().set_title("dominant class")
+    return _done(figure)
+
+
+def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
+    """Interactive map of the corpus; buttons switch between class, purity and cluster colours.
+
+    Args:
+        points: float [n, 2].
+        frame: `text`, `source`, `cluster`, `predicted` (class index), `confidence`, `purity`,
+            in the order of points.
+    """
+    figure = go.Figure()
+    by_purity, by_cluster = [], []
+    for label, name in enumerate(LABELS):
+        rows = (frame["predicted"] == label).to_numpy()
+        part = frame[rows]
+        figure.add_scattergl(
+            x=points[rows, 0].round(3), y=points[rows, 1].round(3), mode="markers", name=name,
+            marker={"size": 4, "color": COLORS[name], "opacity": 0.75},
+            text=[
+                f"{hover_text(r.text)}<br>cluster {r.cluster}, purity {r.purity:.2f}<br>{name}, "
+                f"confidence {r.confidence:.2f}; {html.escape(r.source, quote=False)}"
+                for r in part.itertuples()
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+        by_purity.append(part["purity"].round(3).tolist())
+        by_cluster.append([CLUSTER_COLORS[c % len(CLUSTER_COLORS)] for c in part["cluster"]])
+    plain = {"marker.showscale": False}
+    buttons = {
+        "predicted class": {"marker.color": [COLORS[name] for name in LABELS], **plain},
+        "purity": {
+            "marker.color": by_purity, "marker.colorscale": "Viridis", "marker.cmin": 1 / 3,
+            "marker.cmax": 1, "marker.showscale": [False, False, True],
+            "marker.colorbar.title.text": "purity",
+        },
+        "cluster": {"marker.color": by_cluster, **plain},
+    }
+    figure.update_layout(
+        updatemenus=[{
+            "type": "buttons", "direction": "right", "x": 0, "y": 1.08, "xanchor": "left",
+            "buttons": [
+                {"label": f"colour: {name}", "method": "restyle", "args": [change]}
+                for name, change in buttons.items()
+            ],
+        }],
+        legend={"title": "predicted", "itemsizing": "constant", "orientation": "h", "y": -0.08},
+    )
+    return _map_layout(figure, title)
+
+
+def umap_static(points: np.ndarray, frame: pd.DataFrame, title: str) -> Figure:
+    """The same map for print: predicted class on the left, purity on the right."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.5))
+    for label, name in enumerate(LABELS):
+        rows = (frame["predicted"] == label).to_numpy()
+        left.scatter(*points[rows].T, s=5, color=COLORS[name], label=name, alpha=0.7)
+    left.legend(title="predicted class", markerscale=3)
+    shown = right.scatter(*points.T, s=5, c=frame["purity"], cmap="viridis", vmin=1 / 3, vmax=1)
+    figure.colorbar(shown, ax=right, label="purity of the text's cluster")
+    for axes, what in ((left, "predicted class"), (right, "cluster purity")):
+        axes.set(title=f"{title}: {what}", xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+    return _done(figure)
+
+
+def embedding_spaces(
+    spaces: dict[str, np.ndarray], frame: pd.DataFrame, title: str
+) -> go.Figure:
+    """Two maps of the same gold texts side by side, coloured by true class.
+
+    Args:
+        spaces: model name -> float [n, 2]; frame: `text` and `label`, in the same order.
+    """
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(cols=len(spaces), subplot_titles=list(spaces), horizontal_spacing=0.05)
+    for column, points in enumerate(spaces.values(), 1):
+        for label, name in enumerate(LABELS):
+            rows = (frame["label"] == label).to_numpy()
+            figure.add_scattergl(
+                x=points[rows, 0].round(3), y=points[rows, 1].round(3), mode="markers", name=name,
+                legendgroup=name, showlegend=column == 1,
+                marker={"size": 5, "color": COLORS[name], "opacity": 0.75},
+                text=[hover_text(text) for text in frame.loc[rows, "text"]],
+                hovertemplate="%{text}<extra></extra>", row=1, col=column,
+            )
+    figure.update_layout(legend={"title": "true class", "itemsizing": "constant"})
+    return _map_layout(figure, title)
+
+
+def class_share_bars(shares: pd.DataFrame, title: str) -> Figure:
+    """Horizontal stacked bars, one per row of shares (see `lib.evaluation.class_shares`)."""
+    figure, axes = plt.subplots(figsize=(8, 0.5 * len(shares) + 1.6))
+    shares[::-1].plot.barh(stacked=True, ax=axes, color=[COLORS[name] for name in LABELS])
+    axes.set(title=title, xlabel="share of texts", ylabel="", xlim=(0, 1))
+    axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5))
+    return _done(figure)
+
+
+def intervals(rows: list[dict], name: str, title: str) -> Figure:
+    """Base and final with their 95% intervals, one line per data set."""
+    chosen = [row for row in rows if row["name"] == name and row["model"] in ("base", "final")]
+    places = list(dict.fromkeys(f"{r['dataset']} ({r['split']}, {r['texts']} texts)" for r in chosen))
+    figure, axes = plt.subplots(figsize=(9, 0.7 * len(places) + 1.6))
+    for shift, model, color in ((0.12, "base", BASE_COLOR), (-0.12, "final", FINAL_COLOR)):
+        for row in chosen:
+            if row["model"] == model:
+                place = places.index(f"{row['dataset']} ({row['split']}, {row['texts']} texts)")
+                axes.plot([row["low"], row["high"]], [place + shift] * 2, color=color, linewidth=3)
+                axes.plot(row["value"], place + shift, "o", color=color,
+                          label=model if place == 0 else None)
+    axes.set(title=title, xlabel=f"{name} (95% interval)", yticks=range(len(places)),
+             yticklabels=places)
+    axes.invert_yaxis()
+    axes.legend()
+    return _done(figure)
+
+
+def hover_text(text: str) -> str:
+    """A text for a plotly hover: shortened, escaped, wrapped at 60 characters."""
+    if len(text) > HOVER_CHARACTERS:
+        text = text[: HOVER_CHARACTERS - 1] + "…"
+    lines = textwrap.wrap(text, 60) or [""]
+    return "<br>".join(html.escape(line, quote=False) for line in lines)
+
+
+def umap_points(vectors: np.ndarray, neighbors: int, seed: int) -> np.ndarray:
+    """UMAP with a fixed seed: float32 [n, d] -> float32 [n, 2].
+
+    Reference: McInnes, Healy, Melville 2018, arXiv:1802.03426.
+    """
+    import umap  # compiles for seconds: only where it is used
+
+    reducer = umap.UMAP(
+        n_neighbors=min(neighbors, len(vectors) - 1), min_dist=0.1, random_state=seed, n_jobs=1
+    )
+    return reducer.fit_transform(np.asarray(vectors, dtype=np.float32))
+
+
+def _map_layout(figure: go.Figure, title: str) -> go.Figure:
+    figure.update_layout(
+        title=title, template="plotly_white", height=640, hoverlabel={"align": "left"},
+        margin={"l": 20, "r": 20, "t": 90, "b": 40},
+    )
+    figure.update_xaxes(showticklabels=False, title="UMAP 1")
+    figure.update_yaxes(showticklabels=False, title="UMAP 2")
+    return figure
+
+
+def _done(figure: Figure) -> Figure:
+    figure.tight_layout()
+    plt.close(figure)  # shown once, where the notebook asks for it
+    return figure
