@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--to", dest="last", metavar="STEP", help="last step")
     run.add_argument("--only", metavar="STEP", help="just this step")
     run.add_argument("--force", action="store_true", help="run steps that are up to date, too")
+    run.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
     run.set_defaults(command=_run)
 
     show = commands.add_parser("params", help="print the validated, complete parameters")
@@ -67,7 +68,12 @@ def _run(options: argparse.Namespace) -> int:
 
     loaded = params.load(options.file, options.overrides)
     return runner.run(
-        loaded, first=options.first, last=options.last, only=options.only, force=options.force
+        loaded,
+        first=options.first,
+        last=options.last,
+        only=options.only,
+        force=options.force,
+        outputs=(options.outputs or runner.OUTPUTS).resolve(),
     )
 
 
@@ -89,7 +95,8 @@ def _sources(options: argparse.Namespace) -> int:
     from lib.registry import REGISTRY
 
     for source in REGISTRY.values():
-        print(f"{source.name:22} {source.role:7} {source.hub_id or source.kind:52} {source.note}")
+        place = source.hub_id or source.kind
+        print(f"{source.name:20} {source.role:7} {place:50} {source.licence:17} {source.citation}")
     return 0
 
 

@@ -9,12 +9,14 @@ true classes).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import faiss
 import numpy as np
 import pandas as pd
 
 from lib import LABELS
+from lib.artifacts import atomic
 from lib.errors import UserError
 
 K = len(LABELS)
@@ -26,6 +28,17 @@ class KMeans:
 
     centroids: np.ndarray
     inertia: float
+
+    def save(self, path: Path) -> None:
+        """Write as .npz, atomically."""
+        with atomic(path) as temporary:
+            np.savez(temporary, centroids=self.centroids, inertia=self.inertia)
+
+    @classmethod
+    def load(cls, path: Path) -> KMeans:
+        """Read what `save` wrote."""
+        with np.load(path) as content:
+            return cls(content["centroids"], float(content["inertia"]))
 
     def assign(self, vectors: np.ndarray, chunk: int = 100_000) -> tuple[np.ndarray, np.ndarray]:
         """Nearest centroid: vectors [n, d] -> cluster int32 [n], distance float32 [n]."""
@@ -200,3 +213,22 @@ def audit(
         )
     columns = ["source", "texts", "agreement", "kept", "agreement of kept"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def kept_metrics(frame: pd.DataFrame, audit_table: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows of metrics.json: share kept overall and per class, and agreement with audit labels."""
+    about = {"dataset": "corpus", "split": "corpus"}
+    rows = [
+        {"name": "kept_share", **about, "texts": len(frame), "value": float(frame["kept"].mean())}
+    ]
+    for i, name in enumerate(LABELS):
+        of_class = frame[frame["predicted"] == i]
+        rows.append({"name": f"kept_{name}", **about, "texts": len(of_class),
+                     "value": int(of_class["kept"].sum())})
+    for row in audit_table.itertuples():
+        about = {"dataset": row.source, "split": "audit"}
+        rows.append({"name": "agreement", **about, "texts": row.texts, "value": row.agreement})
+        if row.kept:
+            rows.append({"name": "agreement_of_kept", **about, "texts": row.kept,
+                         "value": row[-1]})
+    return rows

@@ -9,15 +9,22 @@ Reference: Khosla et al. 2020, "Supervised Contrastive Learning", arXiv:2004.113
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import torch
 from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor, nn
 
 from lib import LABELS
+from lib.artifacts import atomic
+from lib.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.errors import UserError
 from lib.model import PooledClassifierOutput
-from lib.training import cross_entropy
+from lib.params import MetricLearningParams
+from lib.training import Texts, cross_entropy, evaluation_steps, fit
 
 
 class CombinedLoss(nn.Module):
@@ -152,6 +159,89 @@ class _Pool:
     def draw_texts(self, cluster: int, count: int, rng: np.random.Generator) -> np.ndarray:
         members = self.members[cluster]
         return rng.choice(members, size=count, replace=len(members) < count)
+
+
+def pseudo_labelled(texts: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
+    """The kept corpus texts with their pseudo-label.
+
+    Args:
+        texts: text_id, text, source (corpus of 01); clusters: clusters.parquet of 04.
+    Returns:
+        text_id, text, source, label, cluster, confidence, purity.
+    """
+    kept = clusters[clusters["kept"]].rename(columns={"predicted": "label"})
+    columns = ["text_id", "label", "cluster", "confidence", "purity"]
+    return texts[["text_id", "text", "source"]].merge(kept[columns], on="text_id")
+
+
+def hold_out(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A random share of each label, and the rest; both keep their order."""
+    held = frame.groupby("label").sample(frac=share, random_state=seed).index
+    rest = frame.drop(index=held)
+    return frame.loc[sorted(held)].reset_index(drop=True), rest.reset_index(drop=True)
+
+
+def train_candidate(
+    lambda_metric: float,
+    train: Texts,
+    validation: Texts,
+    batches: ClassClusterBatches,
+    *,
+    params: MetricLearningParams,
+    base_dir: Path,
+    directory: Path,
+) -> pd.DataFrame:
+    """Train one value of λ_metric and save its best model into `directory`/model.
+
+    A candidate that is already there is not trained again. The projection is not saved.
+
+    Returns:
+        The history, see `lib.training.fit`.
+    """
+    finished = directory / "history.csv"
+    if finished.exists():
+        return pd.read_csv(finished)
+    encoder = starting_point(params, base_dir)
+    loss = CombinedLoss(
+        encoder.model.encoder.config.hidden_size,
+        lambda_class=params.lambda_class,
+        lambda_metric=lambda_metric,
+        temperature=params.temperature,
+        projection_dimensions=params.projection_dimensions,
+        seed=params.seed,
+    )
+    history = fit(
+        encoder, train, validation, batches,
+        params=params,
+        steps=params.steps,
+        evaluate_at=evaluation_steps(params.steps, params.evaluations),
+        state_dir=directory / "state",
+        loss=loss,
+        loss_module=loss,
+        title=f"λ_metric={lambda_metric:g}",
+    )
+    save_classifier(encoder, directory / "model")
+    with atomic(finished) as temporary:
+        history.to_csv(temporary, index=False)
+    shutil.rmtree(directory / "state")
+    return history
+
+
+def starting_point(params: MetricLearningParams, base_dir: Path) -> Encoder:
+    """The model that training starts from: 02's checkpoint, or the pretrained encoder anew."""
+    base = load_classifier(base_dir, params.max_tokens)
+    if params.start_from == "base_model":
+        return new_classifier(
+            params.base_model,
+            pooling=base.model.config.pooling,
+            max_tokens=params.max_tokens,
+            seed=params.seed,
+            dropout=params.dropout,
+            revision=params.base_revision,
+            cache_dir=params.cache_dir,
+        )
+    base.model.dropout.p = params.dropout
+    return base
 
 
 def apportion(shares: np.ndarray, seats: int) -> list[int]:

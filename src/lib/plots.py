@@ -91,6 +91,20 @@ def lambda_curves(histories: dict[float, pd.DataFrame]) -> Figure:
     return _done(figure)
 
 
+def confidence_histogram(predicted: np.ndarray, confidence: np.ndarray) -> Figure:
+    """Texts by probability of their predicted class, stacked by that class."""
+    figure, axes = plt.subplots(figsize=(8, 3.5))
+    axes.hist(
+        [confidence[predicted == i] for i in range(len(LABELS))],
+        bins=np.linspace(1 / 3, 1, 41), stacked=True, label=LABELS,
+        color=[COLORS[name] for name in LABELS],
+    )
+    axes.set(title="Confidence of the base classifier on the corpus",
+             xlabel="probability of the predicted class", ylabel="texts")
+    axes.legend(title="predicted")
+    return _done(figure)
+
+
 def confusion_matrices(matrices: dict[str, np.ndarray], dataset: str) -> Figure:
     """For each named matrix int [3, 3] its counts and its row shares, side by side."""
     figure, axes = plt.subplots(
@@ -232,15 +246,15 @@ def class_share_bars(shares: pd.DataFrame, title: str) -> Figure:
 def intervals(rows: list[dict], name: str, title: str) -> Figure:
     """Base and final with their 95% intervals, one line per data set."""
     chosen = [row for row in rows if row["name"] == name and row["model"] in ("base", "final")]
-    places = list(dict.fromkeys(f"{r['dataset']} ({r['split']}, {r['texts']} texts)" for r in chosen))
+    named = [(f"{row['dataset']} ({row['split']}, {row['texts']} texts)", row) for row in chosen]
+    places = list(dict.fromkeys(place for place, _ in named))
     figure, axes = plt.subplots(figsize=(9, 0.7 * len(places) + 1.6))
     for shift, model, color in ((0.12, "base", BASE_COLOR), (-0.12, "final", FINAL_COLOR)):
-        for row in chosen:
+        for place, row in named:
             if row["model"] == model:
-                place = places.index(f"{row['dataset']} ({row['split']}, {row['texts']} texts)")
-                axes.plot([row["low"], row["high"]], [place + shift] * 2, color=color, linewidth=3)
-                axes.plot(row["value"], place + shift, "o", color=color,
-                          label=model if place == 0 else None)
+                y = places.index(place) + shift
+                axes.plot([row["low"], row["high"]], [y, y], color=color, linewidth=3)
+                axes.plot(row["value"], y, "o", color=color, label=model if y < 0.5 else None)
     axes.set(title=title, xlabel=f"{name} (95% interval)", yticks=range(len(places)),
              yticklabels=places)
     axes.invert_yaxis()

@@ -9,21 +9,22 @@ from __future__ import annotations
 import csv
 import difflib
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lib import LABELS, artifacts
+from lib import artifacts
 from lib.errors import UserError
 from lib.params import GoldDataParams
-from lib.registry import REGISTRY, Source
+from lib.registry import NAMES, REGISTRY, Source
 
 COLUMNS = ["text", "label", "original_label", "source", "group", "role", "split"]
 """text: raw; label: class name or None; role: gold or corpus; split: `test` if official, else
 None; group: rows with one group share an official test split."""
 SAMPLE_DIR = Path(__file__).parent / "sample"
+SAMPLE_FILES = [(SAMPLE_DIR / "gold.csv", "gold"), (SAMPLE_DIR / "corpus.csv", "corpus")]
 CHUNK = 50_000  # rows per frame of a hub source
 
 csv.field_size_limit(10_000_000)
@@ -45,8 +46,9 @@ def check(params: GoldDataParams) -> None:
     repeated = {name for name in params.sources if params.sources.count(name) > 1}
     if repeated:
         raise UserError(f"01_gold_data.sources: {', '.join(sorted(repeated))} is listed twice")
-    if "local" in params.sources:
-        local_files(params)
+    for name in params.sources:
+        if REGISTRY[name].kind == "local":
+            local_files(params, REGISTRY[name])
 
 
 def fingerprint(params: GoldDataParams) -> dict[str, str]:
@@ -57,7 +59,7 @@ def fingerprint(params: GoldDataParams) -> dict[str, str]:
         if source.kind == "hub":
             found[name] = f"{source.hub_id}@{source.revision}"
         else:
-            files = _sample_files() if source.kind == "sample" else local_files(params)
+            files = SAMPLE_FILES if source.kind == "sample" else local_files(params, source)
             found |= {f"{path.name} ({role})": artifacts.file_digest(path) for path, role in files}
     return found
 
@@ -74,33 +76,33 @@ def read(params: GoldDataParams) -> Iterator[pd.DataFrame]:
         if source.kind == "hub":
             yield from read_hub(source)
         elif source.kind == "sample":
-            for path, role in _sample_files():
+            for path, role in SAMPLE_FILES:
                 yield read_csv(path, role, group="sample")
         else:
-            for path, role in local_files(params):
-                yield read_local(path, role, params)
+            for path, role in local_files(params, source):
+                yield read_local(path, role, params, source)
 
 
-def local_files(params: GoldDataParams) -> list[tuple[Path, str]]:
-    """The CSV files of data_dir with their roles: test, gold or corpus.
+def local_files(params: GoldDataParams, source: Source) -> list[tuple[Path, str]]:
+    """The CSV files of a local source in data_dir with their roles: test, gold or corpus.
 
     A file takes the first role, in that order, one of whose patterns matches its name.
 
     Raises:
-        UserError: no data_dir, a pattern of test or gold without a file, or no CSV file at all.
+        UserError: no data_dir, or no gold file in it.
     """
     if params.data_dir is None:
         raise UserError(
-            "01_gold_data.data_dir: the source `local` needs a folder of CSV files; "
+            f"01_gold_data.data_dir: the source {source.name!r} needs a folder of CSV files; "
             "give it in the parameter file or with -p data_dir=FOLDER"
         )
     folder = Path(params.data_dir).expanduser()
     if not folder.is_dir():
         raise UserError(f"01_gold_data.data_dir: {folder} is not a folder; give an existing one")
-    names = sorted(path.name for path in folder.glob("*.csv"))
-    patterns = {
+    patterns = source.files or {
         "test": params.test_files, "gold": params.gold_files, "corpus": params.corpus_files
     }
+    names = sorted(path.name for path in folder.glob("*.csv"))
     files = []
     for name in names:
         for role, wanted in patterns.items():
@@ -108,17 +110,18 @@ def local_files(params: GoldDataParams) -> list[tuple[Path, str]]:
                 files.append((folder / name, role))
                 break
     if not any(role == "gold" for _, role in files):
+        wanted = list(patterns["gold"])
         raise UserError(
-            f"01_gold_data.gold_files: no file in {folder} matches {params.gold_files} "
-            f"(CSV files there: {names}); name your labelled files with "
-            "-p 'gold_files=[FILE.csv]'"
+            f"01_gold_data.data_dir: no gold file of source {source.name!r}: nothing in {folder} "
+            f"matches {wanted} (CSV files there: {names}); rename the labelled file or, for the "
+            "source local, name it with -p 'gold_files=[FILE.csv]'"
         )
     return files
 
 
-def read_local(path: Path, role: str, params: GoldDataParams) -> pd.DataFrame:
+def read_local(path: Path, role: str, params: GoldDataParams, source: Source) -> pd.DataFrame:
     """One local file; rows without a label in a gold file go where `unlabelled_gold` says."""
-    frame = read_csv(path, role, group="local", skip_empty=params.skip_empty_texts)
+    frame = read_csv(path, role, source.name, source.labels, params.skip_empty_texts)
     unlabelled = frame["label"].isna() & (role != "corpus")
     if role == "test":  # the rest of a test file is too near to the test to be used elsewhere
         return frame[~unlabelled]
@@ -128,11 +131,21 @@ def read_local(path: Path, role: str, params: GoldDataParams) -> pd.DataFrame:
     return frame
 
 
-def read_csv(path: Path, role: str, group: str, skip_empty: bool = False) -> pd.DataFrame:
+def read_csv(
+    path: Path,
+    role: str,
+    group: str,
+    labels: dict[str, str | None] = NAMES,
+    skip_empty: bool = False,
+) -> pd.DataFrame:
     """Read a UTF-8 CSV file with the columns `text`, `label` (may be empty) and `source`.
 
-    `source` is optional and defaults to the file's name; `original_label` is optional too.
+    `source` may be missing and defaults to the file's name; so may `original_label`.
 
+    Args:
+        role: test, gold or corpus.
+        labels: what may stand in the column label, in lower case -> class or None.
+        skip_empty: leave out rows with an empty text instead of stopping.
     Raises:
         UserError: naming file, line and column.
     """
@@ -140,46 +153,25 @@ def read_csv(path: Path, role: str, group: str, skip_empty: bool = False) -> pd.
     try:
         with path.open(encoding="utf-8-sig", newline="", errors="strict") as file:
             reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames
-            if not columns:
-                raise UserError(f"{path} is empty; expected a header line `text,label,source`")
-            for needed in ("text", "label"):
-                if needed not in columns:
-                    raise UserError(
-                        f"{path}: no column {needed!r}; expected text,label,source, "
-                        f"found {','.join(columns)}"
-                    )
+            _check_header(path, reader.fieldnames)
             line = reader.line_num + 1
             for row in reader:
-                if None in row or None in row.values():
-                    count = len([v for k, v in row.items() if k is not None and v is not None])
-                    count += len(row.get(None) or [])
-                    raise UserError(
-                        f"{path}, line {line}: {count} fields, the header has {len(columns)}; "
-                        "quote fields that contain commas or line breaks"
-                    )
-                label = row["label"].strip().lower()
-                if label and label not in LABELS:
-                    nearest = difflib.get_close_matches(label, LABELS, n=1, cutoff=0.0)[0]
-                    raise UserError(
-                        f"{path}, line {line}, column label: unknown label {row['label']!r}; "
-                        f"expected {', '.join(LABELS)} or nothing (nearest: {nearest})"
-                    )
-                if not row["text"].strip():
-                    if not skip_empty:
-                        raise UserError(
-                            f"{path}, line {line}, column text: the text is empty; "
-                            "remove the row or set 01_gold_data.skip_empty_texts to true"
-                        )
-                else:
-                    rows.append((
-                        row["text"], label or None, row.get("original_label") or label,
-                        row.get("source") or path.stem,
-                    ))
+                place = f"{path}, line {line}"
                 line = reader.line_num + 1
+                _check_fields(place, row, reader.fieldnames)
+                label = _class_of(place, row["label"], labels)
+                if row["text"].strip():
+                    original = row.get("original_label") or row["label"]
+                    rows.append((row["text"], label, original, row.get("source") or path.stem))
+                elif not skip_empty:
+                    raise UserError(
+                        f"{place}, column text: the text is empty; remove the row or set "
+                        "01_gold_data.skip_empty_texts to true"
+                    )
     except UnicodeDecodeError as error:
+        byte = error.object[error.start]
         raise UserError(
-            f"{path}, line {_line_of_bad_byte(path)}: not UTF-8 (byte 0x{error.object[error.start]:02x}); "
+            f"{path}, line {_line_of_bad_byte(path)}: not UTF-8 (byte 0x{byte:02x}); "
             "save the file as UTF-8"
         ) from error
     except csv.Error as error:
@@ -193,6 +185,40 @@ def read_csv(path: Path, role: str, group: str, skip_empty: bool = False) -> pd.
     return frame[COLUMNS]
 
 
+def _check_header(path: Path, columns: Sequence[str] | None) -> None:
+    if not columns:
+        raise UserError(f"{path} is empty; expected a header line `text,label,source`")
+    for needed in ("text", "label"):
+        if needed not in columns:
+            raise UserError(
+                f"{path}: no column {needed!r}; expected text,label,source, "
+                f"found {','.join(columns)}"
+            )
+
+
+def _check_fields(place: str, row: dict[str | None, Any], columns: Sequence[str]) -> None:
+    if None in row or None in row.values():
+        count = sum(value is not None for key, value in row.items() if key is not None)
+        count += len(row.get(None, []))
+        raise UserError(
+            f"{place}: {count} fields, the header has {len(columns)}; quote fields that contain "
+            "commas or line breaks"
+        )
+
+
+def _class_of(place: str, label: str, labels: dict[str, str | None]) -> str | None:
+    name = label.strip().lower()
+    if not name:
+        return None
+    if name not in labels:
+        nearest = difflib.get_close_matches(name, labels, n=1, cutoff=0.0)[0]
+        raise UserError(
+            f"{place}, column label: unknown label {label!r}; expected {', '.join(labels)} or "
+            f"nothing (nearest: {nearest})"
+        )
+    return labels[name]
+
+
 def _line_of_bad_byte(path: Path) -> int:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -203,10 +229,6 @@ def _line_of_bad_byte(path: Path) -> int:
     return 0
 
 
-def _sample_files() -> list[tuple[Path, str]]:
-    return [(SAMPLE_DIR / "gold.csv", "gold"), (SAMPLE_DIR / "corpus.csv", "corpus")]
-
-
 def read_hub(source: Source) -> Iterator[pd.DataFrame]:
     """Stream one hub data set at its pinned revision.
 
@@ -215,8 +237,6 @@ def read_hub(source: Source) -> Iterator[pd.DataFrame]:
     """
     from datasets import load_dataset  # slow to import, and only needed with a hub
 
-    if not source.hub_id:
-        raise UserError(f"source {source.name!r} has no hub copy. {source.note}")
     for split in source.splits:
         try:
             stream = load_dataset(
@@ -261,13 +281,13 @@ def map_rows(source: Source, split: str, rows: list[dict[str, Any]]) -> pd.DataF
     for row in rows:
         if any(str(row[column]) != value for column, value in source.filters.items()):
             continue
-        original = "" if source.label_column is None else str(row[source.label_column])
+        original = str(row[source.label_column]).lower() if source.label_column else ""
         label = None
         if source.label_column and source.labels:
             if original not in source.labels:
                 raise UserError(
-                    f"source {source.name!r}, column {source.label_column!r}: label {original!r} is "
-                    f"outside the mapping {source.labels}; correct the entry in lib.registry"
+                    f"source {source.name!r}, column {source.label_column!r}: label {original!r} "
+                    f"is outside the mapping {source.labels}; correct the entry in lib.registry"
                 )
             label = source.labels[original]
         role = "corpus" if source.role == "gold" and label is None else source.role

@@ -42,7 +42,9 @@ class Texts:
     weights: np.ndarray
 
     @classmethod
-    def build(cls, encoder: Encoder, frame: pd.DataFrame, weights: np.ndarray | None = None) -> Texts:
+    def build(
+        cls, encoder: Encoder, frame: pd.DataFrame, weights: np.ndarray | None = None
+    ) -> Texts:
         """From a frame with `text` and `label`; weights default to 1."""
         if weights is None:
             weights = np.ones(len(frame), dtype=np.float32)

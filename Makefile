@@ -1,0 +1,42 @@
+# Two commands: `make demo` and `make test`. Each sets up .venv on its first call.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup demo test test-quick lint lab clean
+
+help:
+	@echo "make demo        all six notebooks on the embedded sample, and the report"
+	@echo "make test        all tests"
+	@echo "make test-quick  the tests without training and notebooks"
+	@echo "make lint        ruff"
+	@echo "make lab         JupyterLab in notebooks/"
+	@echo "make clean       remove .venv and outputs"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (russian-sentiment)"
+	if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/nbstripout --install; fi
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/python -m lib run params/demo.yaml
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+test-quick: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+clean:
+	rm -rf .venv
+	find outputs -mindepth 1 -not -name .gitkeep -delete

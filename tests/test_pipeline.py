@@ -1,0 +1,274 @@
+"""End to end: the six notebooks by Papermill, skipping, resuming, by-hand runs, the report.
+
+The first run uses a tiny random ModernBERT and a folder of CSV files; the second is the demo
+itself, as `make demo` runs it.
+"""
+
+import csv
+import html.parser
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from lib import artifacts, code, params, runner
+from lib.__main__ import main
+from lib.params import STEPS
+from lib.sources import SAMPLE_FILES
+
+pytestmark = pytest.mark.slow
+
+HOSTILE = "Ужас <script>window.hacked=1</script><img src=x onerror=window.hacked=1> какой"
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> Path:
+    """A folder as a user has it: labelled train and test files and an unlabelled one."""
+    folder = tmp_path_factory.mktemp("data")
+    gold = pd.read_csv(SAMPLE_FILES[0][0], keep_default_na=False).sample(frac=1, random_state=0)
+    corpus = pd.read_csv(SAMPLE_FILES[1][0], keep_default_na=False)
+    gold[:150].to_csv(folder / "posts_test.csv", index=False)
+    gold[150:500].to_csv(folder / "posts_train.csv", index=False)
+    corpus[:400].to_csv(folder / "audited.csv", index=False)
+    hostile = pd.DataFrame({"text": [f"{HOSTILE} {i}" for i in range(3)], "label": ""})
+    pd.concat([corpus[400:600].assign(label=""), hostile]).drop(columns="source").to_csv(
+        folder / "plain.csv", index=False
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def overrides(tiny_modernbert, data_dir) -> list[str]:
+    return [
+        f"base_model={tiny_modernbert}", f"data_dir={data_dir}", "run=tiny", "device=cpu",
+        "epochs=2", "evaluations_per_epoch=1", "pooling=cls", "shard_size=150",
+        "pca_dimensions=8", "clusters=6", "min_purity=0.34", "min_confidence=0.34",
+        "require_dominant=false", "umap_points=100", "05.steps=6", "lambda_metric=[0.0, 0.5]",
+        "evaluations=2", "bootstrap_samples=200", "learning_rate=1.0e-3",
+    ]
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory, overrides) -> Path:
+    outputs = tmp_path_factory.mktemp("outputs")
+    loaded = params.load(code.PROJECT / "params" / "local.yaml", overrides)
+    assert runner.run(loaded, outputs=outputs) == 0
+    return outputs / "tiny"
+
+
+def rerun(run_dir: Path, overrides: list[str], **options) -> None:
+    loaded = params.load(code.PROJECT / "params" / "local.yaml", overrides)
+    assert runner.run(loaded, outputs=run_dir.parent, **options) == 0
+
+
+def finished_times(run_dir: Path) -> dict[str, str]:
+    return {
+        name: (run_dir / name / "manifest.json").stat().st_mtime_ns for name in STEPS
+    }
+
+
+def changed(before: dict, after: dict) -> list[str]:
+    return [name[:2] for name in STEPS if before[name] != after[name]]
+
+
+def test_every_step_leaves_its_artefacts(run_dir):
+    for name in STEPS:
+        assert artifacts.read_manifest(run_dir, name)["seconds"] > 0
+        assert artifacts.read_metrics(run_dir, name)
+        executed = nbformat.read(runner.executed_path(name, run_dir), as_version=4)
+        assert not [o for c in executed.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    gold = pd.read_parquet(run_dir / "01_gold_data" / "gold.parquet")
+    assert (gold["split"] == "test").sum() == 150
+    clusters = pd.read_parquet(run_dir / "04_cluster_purity" / "clusters.parquet")
+    corpus = pd.read_parquet(run_dir / "01_gold_data" / "corpus" / "part-00000.parquet")
+    assert clusters["text_id"].tolist() == corpus["text_id"].tolist()
+    assert clusters["purity"].between(1 / 3, 1).all()
+    assert not list(run_dir.rglob(".*-*")), "temporary files are left"
+    assert not list(run_dir.rglob("state"))
+
+
+def test_audit_labels_never_reach_training(run_dir):
+    """The held-out and trained pseudo-labels are the base model's predictions, not audit labels."""
+    heldout = pd.read_parquet(run_dir / "05_metric_learning" / "heldout.parquet")
+    clusters = pd.read_parquet(run_dir / "04_cluster_purity" / "clusters.parquet")
+    merged = heldout.merge(clusters, on="text_id")
+    assert (merged["label"] == merged["predicted"]).all()
+    assert "audit_label" not in heldout.columns
+
+
+def test_unchanged_steps_are_skipped(run_dir, overrides, caplog):
+    before = finished_times(run_dir)
+    caplog.set_level("INFO")
+    rerun(run_dir, overrides)
+    assert changed(before, finished_times(run_dir)) == []
+    assert caplog.text.count("unchanged, skipped") == len(STEPS)
+
+
+def test_a_changed_parameter_reruns_its_step_and_what_depends_on_it(run_dir, overrides):
+    before = finished_times(run_dir)
+    rerun(run_dir, [*overrides, "bootstrap_samples=300"])
+    assert changed(before, finished_times(run_dir)) == ["06"]
+
+
+def test_same_run_twice_gives_the_same_files(run_dir, overrides):
+    """Forced again, every artefact of 03 to 05 has the same digest: nothing downstream reruns."""
+    outputs = {n: artifacts.read_manifest(run_dir, n)["outputs"] for n in STEPS}
+    rerun(run_dir, overrides, first="3", last="5", force=True)
+    for name in ("03_embed_corpus", "04_cluster_purity", "05_metric_learning"):
+        assert artifacts.read_manifest(run_dir, name)["outputs"] == outputs[name], name
+
+
+def test_goes_on_after_a_kill(run_dir, overrides, tmp_path):
+    """Killed while step 02 trains: 01 is kept, and training goes on from its last evaluation."""
+    command = [
+        sys.executable, "-m", "lib", "run", str(code.PROJECT / "params" / "local.yaml"),
+        "--outputs", str(tmp_path), "--to", "02",
+    ]
+    long = [*overrides, "epochs=60", "evaluations_per_epoch=2"]
+    arguments = [part for text in long for part in ("-p", text)]
+    process = subprocess.Popen(command + arguments, stderr=subprocess.PIPE, text=True)
+    state = tmp_path / "tiny" / "02_base_classifier" / "state" / "latest.pt"
+    deadline = time.time() + 240
+    while not state.exists() and time.time() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    subprocess.run(["pkill", "-9", "-P", str(process.pid)], check=False)
+    process.kill()
+    process.wait()
+    assert state.exists()
+    assert artifacts.read_manifest(tmp_path / "tiny", "02_base_classifier") is None
+    first = (tmp_path / "tiny" / "01_gold_data" / "manifest.json").stat().st_mtime_ns
+    loaded = params.load(code.PROJECT / "params" / "local.yaml", long)
+    assert runner.run(loaded, last="02", outputs=tmp_path) == 0
+    assert (tmp_path / "tiny" / "01_gold_data" / "manifest.json").stat().st_mtime_ns == first
+    executed = nbformat.read(
+        runner.executed_path("02_base_classifier", tmp_path / "tiny"), as_version=4
+    )
+    text = "".join(str(o) for c in executed.cells for o in c.get("outputs", []))
+    assert re.search(r"going on from step \d+ of", text)
+
+
+def test_a_notebook_runs_by_hand(run_dir):
+    """As in JupyterLab: cells in order in notebooks/, only run_dir changed in the first cell."""
+    import nbclient
+
+    notebook = nbformat.read(code.notebook_path("06_final_eval"), as_version=4)
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = cell.source.replace('"../outputs/demo"', repr(str(run_dir)))
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(code.PROJECT / "notebooks")}}
+    )
+    client.execute()
+    parameters = artifacts.read_manifest(run_dir, "06_final_eval")["parameters"]
+    assert parameters["bootstrap_samples"] == 10_000
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects what a browser would load or run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers, self.addresses, self.scripts = [], [], []
+        self.in_script = False
+
+    def handle_starttag(self, tag, attrs):
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        loads = tag in ("script", "img", "link", "iframe", "source")
+        self.addresses += [v for n, v in attrs if loads and n in ("src", "href") and v]
+        self.in_script = tag == "script"
+
+    def handle_endtag(self, tag):
+        self.in_script = False
+
+    def handle_data(self, data):
+        if self.in_script:
+            self.scripts.append(data)
+
+
+def test_report_opens_from_disk_and_texts_stay_texts(run_dir):
+    pages = sorted((run_dir / "report").glob("*.html"))
+    assert [page.stem for page in pages] == [*STEPS, "index"]
+    shown = ""
+    for file in pages:
+        content = file.read_text(encoding="utf-8")
+        shown += content
+        page = _Page()
+        page.feed(content)
+        assert not page.handlers, file
+        assert not [a for a in page.addresses if re.match(r"(https?:)?//", a)], file
+        assert not [s for s in page.scripts if re.match(r"\s*window\.hacked", s)], file
+    assert "window.hacked=1" in shown, "the hostile text should be shown somewhere"
+    index = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
+    assert all(f"href='{name}.html'" in index for name in STEPS)
+    assert "Plotly.newPlot" in (run_dir / "report" / "04_cluster_purity.html").read_text("utf-8")
+
+
+def test_fewer_texts_than_clusters(run_dir, overrides, tmp_path, capsys):
+    """The message names parameter and counts, the status is 2, nothing half-written stays."""
+    import shutil
+
+    copy = tmp_path / "tiny"
+    shutil.copytree(run_dir, copy)
+    arguments = [part for text in [*overrides, "clusters=5000"] for part in ("-p", text)]
+    status = main([
+        "run", str(code.PROJECT / "params" / "local.yaml"), "--outputs", str(tmp_path),
+        "--only", "04", *arguments,
+    ])
+    message = capsys.readouterr().err
+    assert status == 2
+    assert "04_cluster_purity.clusters: 5000" in message and "Traceback" not in message
+    assert not (copy / "04_cluster_purity").exists()
+    assert not list((copy / "notebooks").glob("*running*"))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (["плохо", "awful", "x"], "unknown label 'awful'"),
+        (["   ", "neutral", "x"], "the text is empty"),
+    ],
+)
+def test_bad_rows_end_with_status_2_and_leave_nothing(
+    row, expected, data_dir, overrides, tmp_path, capsys
+):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with (folder / "a_train.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["text", "label", "source"], ["хорошо", "positive", "x"], row])
+    arguments = [p for t in [*overrides, f"data_dir={folder}"] for p in ("-p", t)]
+    status = main([
+        "run", str(code.PROJECT / "params" / "local.yaml"), "--outputs", str(tmp_path / "out"),
+        *arguments,
+    ])
+    message = capsys.readouterr().err
+    assert status == 2
+    assert expected in message and "a_train.csv, line 3" in message
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+    assert not (tmp_path / "out" / "tiny" / "01_gold_data").exists()
+
+
+def test_demo(tmp_path):
+    """`make demo` in a fresh folder: all steps, and a report that says what its data are."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, "-m", "lib", "run", str(code.PROJECT / "params" / "demo.yaml"),
+         "--outputs", str(tmp_path)],
+        capture_output=True, text=True, env=environment, check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "final - base" in result.stdout and "index.html" in result.stdout
+    index = (tmp_path / "demo" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "smoke test" in index
+    rows = artifacts.read_metrics(tmp_path / "demo", "06_final_eval")
+    scores = {
+        r["model"]: r["value"] for r in rows
+        if (r["name"], r["dataset"], r["split"]) == ("macro_f1", "gold", "test")
+    }
+    assert min(scores["base"], scores["final"]) > 0.5, scores  # chance is 0.33

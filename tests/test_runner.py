@@ -1,0 +1,101 @@
+"""The runner's choices and the command line's answers to bad input; no notebook is executed."""
+
+import pytest
+
+from lib import code, params, runner
+from lib.__main__ import main
+from lib.errors import UserError
+from lib.params import STEPS
+
+DEMO = str(code.PROJECT / "params" / "demo.yaml")
+LOCAL = str(code.PROJECT / "params" / "local.yaml")
+
+
+def test_all_steps_are_chosen_in_order():
+    assert runner.choose_steps(None, None, None) == sorted(STEPS)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "only", "expected"),
+    [
+        ("03", None, None, ["03", "04", "05", "06"]),
+        (None, "2", None, ["01", "02"]),
+        ("03_embed_corpus", "04", None, ["03", "04"]),
+        (None, None, "5", ["05"]),
+    ],
+)
+def test_step_choice(first, last, only, expected):
+    assert [name[:2] for name in runner.choose_steps(first, last, only)] == expected
+
+
+@pytest.mark.parametrize(
+    ("choice", "named"),
+    [
+        (("04_cluster_puritty", None, None), "04_cluster_purity"),
+        (("05", "03", None), "comes after"),
+        (("02", None, "03"), "--only"),
+        ((None, None, "7"), "no step '7'"),
+    ],
+)
+def test_wrong_step_choice_names_the_nearest(choice, named):
+    with pytest.raises(UserError, match=named):
+        runner.choose_steps(*choice)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["-p", "04_cluster_purity.min_purty=0.95"], ["min_purty", "'min_purity'", "0.95"]),
+        (["-p", "04_cluster_purity.min_purity=1.5"], [">= 0.0 and <= 1.0", "got 1.5"]),
+        (["-p", "sources=[smaple]"], ["smaple", "'sample'"]),
+        (["-p", "sources=[sample, sample]"], ["listed twice"]),
+        (["-p", "sources=[local]"], ["data_dir", "needs a folder"]),
+        (["-p", "sources=[local]", "-p", "data_dir=/nowhere/at/all"], ["/nowhere/at/all"]),
+        (["-p", "base_model=embedded:e5-large"], ["embedded:e5-large", "embedded:e5-small"]),
+        (["--from", "08"], ["no step '08'"]),
+    ],
+)
+def test_bad_input_stops_before_anything_starts(arguments, parts, tmp_path, capsys):
+    outputs = tmp_path / "outputs"
+    assert main(["run", DEMO, "--outputs", str(outputs), *arguments]) == 2
+    message = capsys.readouterr().err
+    assert all(part in message for part in parts), message
+    assert "Traceback" not in message
+    assert not outputs.exists()
+
+
+def test_only_without_earlier_steps_says_which_is_missing(tmp_path, capsys):
+    """This message comes from inside the notebook: it must arrive as clean as the others."""
+    assert main(["run", DEMO, "--outputs", str(tmp_path), "--only", "04"]) == 2
+    message = capsys.readouterr().err
+    assert "reads the artefacts of 01_gold_data, which is not complete" in message
+    assert "Traceback" not in message
+
+
+def test_cuda_without_a_gpu(tmp_path, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert main(["run", DEMO, "--outputs", str(tmp_path / "o"), "-p", "device=cuda"]) == 2
+    assert "sees no GPU" in capsys.readouterr().err
+
+
+def test_params_command_prints_yaml_that_loads_again(tmp_path, capsys):
+    assert main(["params", DEMO, "-p", "seed=7"]) == 0
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert params.load(printed) == params.load(DEMO, ["seed=7"])
+
+
+def test_sources_command_lists_every_source(capsys):
+    from lib.registry import REGISTRY
+
+    assert main(["sources"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in REGISTRY)
+
+
+def test_report_of_a_folder_without_notebooks(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "no executed notebook" in capsys.readouterr().err
