@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test test-quick lint lab clean
+.PHONY: help setup demo test test-quick lint lab figures clean
 
 help:
 	@echo "make demo        all six notebooks on the embedded sample, and the report"
@@ -11,6 +11,7 @@ help:
 	@echo "make test-quick  the tests without training and notebooks"
 	@echo "make lint        ruff"
 	@echo "make lab         JupyterLab in notebooks/"
+	@echo "make figures     the demo, and its pictures into the README"
 	@echo "make clean       remove .venv and outputs"
 
 setup: $(STAMP)
@@ -36,6 +37,9 @@ lint: $(STAMP)
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+figures: demo
+	cp outputs/demo/04_cluster_purity/figures/umap.png outputs/demo/04_cluster_purity/figures/purity.png notebooks/figures/
 
 clean:
 	rm -rf .venv

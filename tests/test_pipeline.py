@@ -46,11 +46,25 @@ def data_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def overrides(tiny_modernbert, data_dir) -> list[str]:
     return [
-        f"base_model={tiny_modernbert}", f"data_dir={data_dir}", "run=tiny", "device=cpu",
-        "epochs=2", "evaluations_per_epoch=1", "pooling=cls", "shard_size=150",
-        "pca_dimensions=8", "clusters=6", "min_purity=0.34", "min_confidence=0.34",
-        "require_dominant=false", "umap_points=100", "05.steps=6", "lambda_metric=[0.0, 0.5]",
-        "evaluations=2", "bootstrap_samples=200", "learning_rate=1.0e-3",
+        f"base_model={tiny_modernbert}",
+        f"data_dir={data_dir}",
+        "run=tiny",
+        "device=cpu",
+        "epochs=2",
+        "evaluations_per_epoch=1",
+        "pooling=cls",
+        "shard_size=150",
+        "pca_dimensions=8",
+        "clusters=6",
+        "min_purity=0.34",
+        "min_confidence=0.34",
+        "require_dominant=false",
+        "umap_points=100",
+        "05.steps=6",
+        "lambda_metric=[0.0, 0.5]",
+        "evaluations=2",
+        "bootstrap_samples=200",
+        "learning_rate=1.0e-3",
     ]
 
 
@@ -68,9 +82,7 @@ def rerun(run_dir: Path, overrides: list[str], **options) -> None:
 
 
 def finished_times(run_dir: Path) -> dict[str, str]:
-    return {
-        name: (run_dir / name / "manifest.json").stat().st_mtime_ns for name in STEPS
-    }
+    return {name: (run_dir / name / "manifest.json").stat().st_mtime_ns for name in STEPS}
 
 
 def changed(before: dict, after: dict) -> list[str]:
@@ -82,7 +94,9 @@ def test_every_step_leaves_its_artefacts(run_dir):
         assert artifacts.read_manifest(run_dir, name)["seconds"] > 0
         assert artifacts.read_metrics(run_dir, name)
         executed = nbformat.read(runner.executed_path(name, run_dir), as_version=4)
-        assert not [o for c in executed.cells for o in c.get("outputs", []) if o.output_type == "error"]
+        assert not [
+            o for c in executed.cells for o in c.get("outputs", []) if o.output_type == "error"
+        ]
     gold = pd.read_parquet(run_dir / "01_gold_data" / "gold.parquet")
     assert (gold["split"] == "test").sum() == 150
     clusters = pd.read_parquet(run_dir / "04_cluster_purity" / "clusters.parquet")
@@ -127,8 +141,15 @@ def test_same_run_twice_gives_the_same_files(run_dir, overrides):
 def test_goes_on_after_a_kill(run_dir, overrides, tmp_path):
     """Killed while step 02 trains: 01 is kept, and training goes on from its last evaluation."""
     command = [
-        sys.executable, "-m", "lib", "run", str(code.PROJECT / "params" / "local.yaml"),
-        "--outputs", str(tmp_path), "--to", "02",
+        sys.executable,
+        "-m",
+        "lib",
+        "run",
+        str(code.PROJECT / "params" / "local.yaml"),
+        "--outputs",
+        str(tmp_path),
+        "--to",
+        "02",
     ]
     long = [*overrides, "epochs=60", "evaluations_per_epoch=2"]
     arguments = [part for text in long for part in ("-p", text)]
@@ -217,10 +238,17 @@ def test_fewer_texts_than_clusters(run_dir, overrides, tmp_path, capsys):
     copy = tmp_path / "tiny"
     shutil.copytree(run_dir, copy)
     arguments = [part for text in [*overrides, "clusters=5000"] for part in ("-p", text)]
-    status = main([
-        "run", str(code.PROJECT / "params" / "local.yaml"), "--outputs", str(tmp_path),
-        "--only", "04", *arguments,
-    ])
+    status = main(
+        [
+            "run",
+            str(code.PROJECT / "params" / "local.yaml"),
+            "--outputs",
+            str(tmp_path),
+            "--only",
+            "04",
+            *arguments,
+        ]
+    )
     message = capsys.readouterr().err
     assert status == 2
     assert "04_cluster_purity.clusters: 5000" in message and "Traceback" not in message
@@ -243,10 +271,15 @@ def test_bad_rows_end_with_status_2_and_leave_nothing(
     with (folder / "a_train.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["text", "label", "source"], ["хорошо", "positive", "x"], row])
     arguments = [p for t in [*overrides, f"data_dir={folder}"] for p in ("-p", t)]
-    status = main([
-        "run", str(code.PROJECT / "params" / "local.yaml"), "--outputs", str(tmp_path / "out"),
-        *arguments,
-    ])
+    status = main(
+        [
+            "run",
+            str(code.PROJECT / "params" / "local.yaml"),
+            "--outputs",
+            str(tmp_path / "out"),
+            *arguments,
+        ]
+    )
     message = capsys.readouterr().err
     assert status == 2
     assert expected in message and "a_train.csv, line 3" in message
@@ -258,9 +291,19 @@ def test_demo(tmp_path):
     """`make demo` in a fresh folder: all steps, and a report that says what its data are."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
-        [sys.executable, "-m", "lib", "run", str(code.PROJECT / "params" / "demo.yaml"),
-         "--outputs", str(tmp_path)],
-        capture_output=True, text=True, env=environment, check=False,
+        [
+            sys.executable,
+            "-m",
+            "lib",
+            "run",
+            str(code.PROJECT / "params" / "demo.yaml"),
+            "--outputs",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert "final - base" in result.stdout and "index.html" in result.stdout
@@ -268,7 +311,8 @@ def test_demo(tmp_path):
     assert "smoke test" in index
     rows = artifacts.read_metrics(tmp_path / "demo", "06_final_eval")
     scores = {
-        r["model"]: r["value"] for r in rows
+        r["model"]: r["value"]
+        for r in rows
         if (r["name"], r["dataset"], r["split"]) == ("macro_f1", "gold", "test")
     }
     assert min(scores["base"], scores["final"]) > 0.5, scores  # chance is 0.33

@@ -58,7 +58,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_params(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="a parameter file, such as params/demo.yaml")
     parser.add_argument(
-        "-p", dest="overrides", action="append", default=[], metavar="NAME=VALUE",
+        "-p",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
         help="override a parameter: step.name=value, or name=value for every step that has it",
     )
 

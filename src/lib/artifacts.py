@@ -30,19 +30,28 @@ from lib.params import StepParams
 
 MANIFEST = "manifest.json"
 PARTIAL = "partial.json"
-PACKAGES = ("torch", "transformers", "datasets", "scikit-learn", "faiss-cpu", "umap-learn", "numpy",
-            "pytorch-metric-learning")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "scikit-learn",
+    "faiss-cpu",
+    "umap-learn",
+    "numpy",
+    "pytorch-metric-learning",
+)
 UPSTREAM: dict[str, tuple[str, ...]] = {
     "01_gold_data": (),
     "02_base_classifier": ("01_gold_data",),
     "03_embed_corpus": ("01_gold_data", "02_base_classifier"),
     "04_cluster_purity": ("01_gold_data", "03_embed_corpus"),
     "05_metric_learning": (
-        "01_gold_data", "02_base_classifier", "03_embed_corpus", "04_cluster_purity",
+        "01_gold_data",
+        "02_base_classifier",
+        "03_embed_corpus",
+        "04_cluster_purity",
     ),
-    "06_final_eval": (
-        "01_gold_data", "02_base_classifier", "04_cluster_purity", "05_metric_learning",
-    ),
+    "06_final_eval": ("01_gold_data", "02_base_classifier", "05_metric_learning"),
 }
 """Whose artefacts a step reads."""
 
@@ -136,6 +145,8 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
     if not resumable:
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
+    for stray in directory.rglob(".*"):  # what `atomic` was writing when the process was killed
+        shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
     (directory / MANIFEST).unlink(missing_ok=True)
     write_json(partial, {"fingerprint": digest(fingerprint)})
     return Step(name, run_dir, params, fingerprint, time.time())

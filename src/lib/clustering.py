@@ -223,12 +223,17 @@ def kept_metrics(frame: pd.DataFrame, audit_table: pd.DataFrame) -> list[dict[st
     ]
     for i, name in enumerate(LABELS):
         of_class = frame[frame["predicted"] == i]
-        rows.append({"name": f"kept_{name}", **about, "texts": len(of_class),
-                     "value": int(of_class["kept"].sum())})
+        rows.append(
+            {
+                "name": f"kept_{name}",
+                **about,
+                "texts": len(of_class),
+                "value": int(of_class["kept"].sum()),
+            }
+        )
     for row in audit_table.itertuples():
         about = {"dataset": row.source, "split": "audit"}
         rows.append({"name": "agreement", **about, "texts": row.texts, "value": row.agreement})
         if row.kept:
-            rows.append({"name": "agreement_of_kept", **about, "texts": row.kept,
-                         "value": row[-1]})
+            rows.append({"name": "agreement_of_kept", **about, "texts": row.kept, "value": row[-1]})
     return rows

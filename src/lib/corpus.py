@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rensa import RMinHash, RMinHashLSH
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib import LABELS
 from lib.artifacts import atomic
@@ -37,12 +37,19 @@ CHUNK = 20_000  # texts per MinHash batch; bounds memory
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\ufeff\ufffe]")
 _SPACE = re.compile(r"\s+")
+_STRESS = re.compile(r"[\u0300-\u036f]")  # combining marks: за́мок is замок
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
 PREPARE_OPTIONS = (
-    "seed", "validation_share", "test_share", "min_characters", "max_characters",
-    "near_duplicate_similarity", "max_gold_train", "max_corpus",
+    "seed",
+    "validation_share",
+    "test_share",
+    "min_characters",
+    "max_characters",
+    "near_duplicate_similarity",
+    "max_gold_train",
+    "max_corpus",
 )
 """Parameters of step 01 that `prepare` takes."""
 
@@ -50,7 +57,8 @@ PREPARE_OPTIONS = (
 def clean(text: str) -> str:
     """The text as the model sees it: NFC, HTML entities decoded, no control characters, white
     space folded. Case, emoji, punctuation and typos stay: they carry sentiment."""
-    text = html.unescape(text)
+    while (decoded := html.unescape(text)) != text:  # some sources escape twice
+        text = decoded
     text = unicodedata.normalize("NFC", text)
     text = _CONTROL.sub(" ", text)
     return _SPACE.sub(" ", text).strip()
@@ -62,7 +70,7 @@ def normalise(text: str) -> str:
     A text without any letter or digit (emoji, brackets) stays as it is.
     """
     folded = unicodedata.normalize("NFKC", text).lower().replace("ё", "е")
-    words = _NOT_WORD.sub(" ", folded).strip()
+    words = _NOT_WORD.sub(" ", _STRESS.sub("", folded)).strip()
     return words or _SPACE.sub("", text)
 
 
@@ -148,14 +156,17 @@ def prepare(
     if max_corpus:
         rank = corpus.groupby("source")["text_id"].rank(method="first")
         corpus = counts.drop(corpus, rank > max_corpus, "over max_corpus")
+    gold["label"] = gold["label"].astype("int64")
     _check_classes(gold)
     if corpus.empty:
         raise UserError("the sources give no corpus text (a text without a gold label); add one")
     counts.add("kept as gold", gold["source"])
     counts.add("kept in corpus", corpus["source"])
-    corpus["audit_label"] = corpus["label"].map(
-        lambda name: LABELS.index(name) if name in LABELS else pd.NA
-    ).astype("Int8")
+    corpus["audit_label"] = (
+        corpus["label"]
+        .map(lambda name: LABELS.index(name) if name in LABELS else pd.NA)
+        .astype("Int8")
+    )
     return gold[GOLD_COLUMNS], corpus[CORPUS_COLUMNS], counts.table()
 
 
@@ -186,8 +197,9 @@ def split_gold(
     """
     gold = gold.copy()
     has_official = set(gold.loc[gold["split"] == "test", "group"])
-    key = [hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).hexdigest()
-           for i in gold["text_id"]]
+    key = [
+        hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).hexdigest() for i in gold["text_id"]
+    ]
     gold["_key"] = key
     free = gold[gold["split"].isna()].sort_values("_key")
     for (_, group, _), rows in free.groupby(["source", "group", "label"], sort=True):
@@ -195,7 +207,8 @@ def split_gold(
         tests = 0 if group in has_official else round(count * test_share)
         validations = round(count * validation_share)
         gold.loc[rows.index, "split"] = (
-            ["test"] * tests + ["validation"] * validations
+            ["test"] * tests
+            + ["validation"] * validations
             + ["train"] * (count - tests - validations)
         )
     return gold.drop(columns="_key")

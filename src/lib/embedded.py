@@ -251,4 +251,3 @@ def build_tokenizer(header: dict) -> PreTrainedTokenizerFast:
         model_max_length=header["positions"],
         model_input_names=["input_ids", "attention_mask"],
     )
-

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.artifacts import atomic, file_digest, read_json, write_json
 from lib.encoder import Encoder, hardware
@@ -52,8 +52,12 @@ def write_bank(
             if not path.exists():
                 token_ids = encoder.tokenize(rows["text"].tolist())
                 probabilities, pooled = predict(
-                    encoder, token_ids, dtype=dtype, device=device,
-                    tokens_per_batch=params.tokens_per_batch, progress=path.name,
+                    encoder,
+                    token_ids,
+                    dtype=dtype,
+                    device=device,
+                    tokens_per_batch=params.tokens_per_batch,
+                    progress=path.name,
                 )
                 content = {
                     "embedding": pooled.astype(np.float16),
@@ -108,8 +112,12 @@ class PCA:
     def save(self, path: Path) -> None:
         """Write as .npz, atomically."""
         with atomic(path) as temporary:
-            np.savez(temporary, mean=self.mean, components=self.components,
-                     explained_variance_ratio=self.explained_variance_ratio)
+            np.savez(
+                temporary,
+                mean=self.mean,
+                components=self.components,
+                explained_variance_ratio=self.explained_variance_ratio,
+            )
 
     @classmethod
     def load(cls, path: Path) -> PCA:

@@ -49,8 +49,10 @@ def accuracy(matrix: np.ndarray) -> np.ndarray:
 METRICS = {
     "macro_f1": lambda matrix: f1_per_class(matrix).mean(-1),
     "accuracy": accuracy,
-    **{f"f1_{name}": lambda matrix, i=i: f1_per_class(matrix)[..., i]
-       for i, name in enumerate(LABELS)},
+    **{
+        f"f1_{name}": lambda matrix, i=i: f1_per_class(matrix)[..., i]
+        for i, name in enumerate(LABELS)
+    },
 }
 """Name -> function of confusion counts [..., 3, 3]."""
 

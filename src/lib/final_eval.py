@@ -51,9 +51,7 @@ def compare_models(
     about = {"dataset": dataset, "split": split, "samples": samples, "seed": seed}
     true = frame["label"].to_numpy()
     predicted = {name: frame[f"{name}_predicted"].to_numpy() for name in MODELS}
-    rows = [
-        row for name in MODELS for row in evaluate(true, predicted[name], model=name, **about)
-    ]
+    rows = [row for name in MODELS for row in evaluate(true, predicted[name], model=name, **about)]
     return rows + compare(true, predicted["base"], predicted["final"], **about)
 
 

@@ -211,7 +211,10 @@ def train_candidate(
         seed=params.seed,
     )
     history = fit(
-        encoder, train, validation, batches,
+        encoder,
+        train,
+        validation,
+        batches,
         params=params,
         steps=params.steps,
         evaluate_at=evaluation_steps(params.steps, params.evaluations),

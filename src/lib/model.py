@@ -104,8 +104,6 @@ class PooledClassifier(PreTrainedModel):
 
 
 AutoConfig.register(PooledClassifierConfig.model_type, PooledClassifierConfig, exist_ok=True)
-AutoModelForSequenceClassification.register(
-    PooledClassifierConfig, PooledClassifier, exist_ok=True
-)
+AutoModelForSequenceClassification.register(PooledClassifierConfig, PooledClassifier, exist_ok=True)
 PooledClassifierConfig.register_for_auto_class()
 PooledClassifier.register_for_auto_class("AutoModelForSequenceClassification")

@@ -8,6 +8,7 @@ wins. Defaults are the original report's values. Everything is validated once, b
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -19,6 +20,17 @@ from pydantic.fields import FieldInfo
 from lib.errors import UserError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 takes 1e-4 for a text; people mean the number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
 
 
 class StepParams(BaseModel):
@@ -214,7 +226,7 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunParams:
         known = sorted(p.name for p in path.parent.glob("*.yaml"))
         raise UserError(f"parameter file {path} does not exist; in {path.parent}: {known}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(content, dict):
@@ -270,7 +282,7 @@ def from_cell(step: str, variables: dict[str, Any]) -> StepParams:
 
 def to_yaml(params: RunParams) -> str:
     """The complete parameters as YAML, each with its description and bounds as a comment."""
-    lines = [f"run: {params.run}"]
+    lines = [yaml.safe_dump({"run": params.run}, allow_unicode=True).rstrip()]
     for step, values in params.steps.items():
         lines += ["", f"{step}:"]
         for name, field in type(values).model_fields.items():
@@ -285,7 +297,7 @@ def _apply_override(values: dict[str, dict[str, Any]], override: str) -> list[st
     if not equals:
         return [f"-p {override}: expected name=value"]
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         return [f"-p {override}: the value is not readable YAML ({error})"]
     if "." not in name:

@@ -21,8 +21,20 @@ from lib import LABELS
 
 COLORS = {"negative": "#D55E00", "neutral": "#8C8C8C", "positive": "#0072B2"}
 BASE_COLOR, FINAL_COLOR, MARK = "#56B4E9", "#009E73", "#CC79A7"
-CLUSTER_COLORS = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#8C8C8C",
-                  "#332288", "#117733", "#882255", "#999933", "#44AA99"]
+CLUSTER_COLORS = [
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#56B4E9",
+    "#CC79A7",
+    "#8C8C8C",
+    "#332288",
+    "#117733",
+    "#882255",
+    "#999933",
+    "#44AA99",
+]
 HOVER_CHARACTERS = 200
 
 pio.renderers.default = "plotly_mimetype"  # JupyterLab draws it; the report has its own script
@@ -58,17 +70,29 @@ def training_curves(history: pd.DataFrame, overfit_step: int | None, title: str)
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
     left.plot(history["step"], history["validation_macro_f1"], "o-", color=FINAL_COLOR)
     best = history[history["best"]].iloc[0]
-    left.plot(best["step"], best["validation_macro_f1"], "*", markersize=18, color=MARK,
-              label=f"kept: step {best['step']:.0f}, {best['validation_macro_f1']:.3f}")
+    left.plot(
+        best["step"],
+        best["validation_macro_f1"],
+        "*",
+        markersize=18,
+        color=MARK,
+        label=f"kept: step {best['step']:.0f}, {best['validation_macro_f1']:.3f}",
+    )
     left.set(title=f"{title}: macro-F1 on validation", xlabel="optimiser steps", ylabel="macro-F1")
     right.plot(history["step"], history["train_class_loss"], "o-", color=BASE_COLOR, label="train")
-    right.plot(history["step"], history["validation_loss"], "o-", color=FINAL_COLOR,
-               label="validation")
+    right.plot(
+        history["step"], history["validation_loss"], "o-", color=FINAL_COLOR, label="validation"
+    )
     right.set(title=f"{title}: cross-entropy", xlabel="optimiser steps", ylabel="nats per text")
     if overfit_step is not None:
         for axes in (left, right):
-            axes.axvline(overfit_step, linestyle="--", color="black", linewidth=1,
-                         label="validation loss rises from here")
+            axes.axvline(
+                overfit_step,
+                linestyle="--",
+                color="black",
+                linewidth=1,
+                label="validation loss rises from here",
+            )
     left.legend()
     right.legend()
     return _done(figure)
@@ -84,8 +108,13 @@ def lambda_curves(histories: dict[float, pd.DataFrame]) -> Figure:
     }
     for number, (value, history) in enumerate(histories.items()):
         for axis, (column, (title, label)) in zip(axes, columns.items(), strict=True):
-            axis.plot(history["step"], history[column], "o-", label=f"λ_metric = {value:g}",
-                      color=CLUSTER_COLORS[number % len(CLUSTER_COLORS)])
+            axis.plot(
+                history["step"],
+                history[column],
+                "o-",
+                label=f"λ_metric = {value:g}",
+                color=CLUSTER_COLORS[number % len(CLUSTER_COLORS)],
+            )
             axis.set(title=title, xlabel="optimiser steps", ylabel=label)
     axes[0].legend()
     return _done(figure)
@@ -96,28 +125,41 @@ def confidence_histogram(predicted: np.ndarray, confidence: np.ndarray) -> Figur
     figure, axes = plt.subplots(figsize=(8, 3.5))
     axes.hist(
         [confidence[predicted == i] for i in range(len(LABELS))],
-        bins=np.linspace(1 / 3, 1, 41), stacked=True, label=LABELS,
+        bins=np.linspace(1 / 3, 1, 41),
+        stacked=True,
+        label=LABELS,
         color=[COLORS[name] for name in LABELS],
     )
-    axes.set(title="Confidence of the base classifier on the corpus",
-             xlabel="probability of the predicted class", ylabel="texts")
+    axes.set(
+        title="Confidence of the base classifier on the corpus",
+        xlabel="probability of the predicted class",
+        ylabel="texts",
+    )
     axes.legend(title="predicted")
     return _done(figure)
 
 
 def confusion_matrices(matrices: dict[str, np.ndarray], dataset: str) -> Figure:
     """For each named matrix int [3, 3] its counts and its row shares, side by side."""
-    figure, axes = plt.subplots(
-        len(matrices), 2, figsize=(10, 4 * len(matrices)), squeeze=False
-    )
+    figure, axes = plt.subplots(len(matrices), 2, figsize=(10, 4 * len(matrices)), squeeze=False)
     for row, (name, matrix) in zip(axes, matrices.items(), strict=True):
         shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         for axis, values, form, kind in (
-            (row[0], matrix, "d", "texts"), (row[1], shares, ".2f", "share of the true class"),
+            (row[0], matrix, "d", "texts"),
+            (row[1], shares, ".2f", "share of the true class"),
         ):
-            sns.heatmap(values, annot=True, fmt=form, cmap="Blues", ax=axis, cbar=False,
-                        xticklabels=LABELS, yticklabels=LABELS, vmin=0,
-                        vmax=1 if form == ".2f" else None)
+            sns.heatmap(
+                values,
+                annot=True,
+                fmt=form,
+                cmap="Blues",
+                ax=axis,
+                cbar=False,
+                xticklabels=LABELS,
+                yticklabels=LABELS,
+                vmin=0,
+                vmax=1 if form == ".2f" else None,
+            )
             axis.set(title=f"{name}: {kind}\n{dataset}", xlabel="predicted", ylabel="true")
     return _done(figure)
 
@@ -127,8 +169,12 @@ def explained_variance(ratio: np.ndarray) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3.5))
     total = np.cumsum(ratio)
     axes.plot(np.arange(1, len(total) + 1), total, color=FINAL_COLOR)
-    axes.set(title=f"PCA: {len(total)} components explain {total[-1]:.1%} of the variance",
-             xlabel="components", ylabel="cumulative share", ylim=(0, 1.02))
+    axes.set(
+        title=f"PCA: {len(total)} components explain {total[-1]:.1%} of the variance",
+        xlabel="components",
+        ylabel="cumulative share",
+        ylim=(0, 1.02),
+    )
     return _done(figure)
 
 
@@ -137,12 +183,22 @@ def purity_histogram(table: pd.DataFrame, min_purity: float) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 4))
     data = table.dropna(subset="purity")
     names = data["dominant"].map(dict(enumerate(LABELS)))
-    sns.histplot(x=data["purity"], hue=names, hue_order=LABELS, palette=COLORS, multiple="stack",
-                 bins=np.linspace(1 / 3, 1, 41), ax=axes)
+    sns.histplot(
+        x=data["purity"],
+        hue=names,
+        hue_order=LABELS,
+        palette=COLORS,
+        multiple="stack",
+        bins=np.linspace(1 / 3, 1, 41),
+        ax=axes,
+    )
     axes.axvline(min_purity, color="black", linestyle="--", linewidth=1)
     kept = int((data["purity"] >= min_purity).sum())
-    axes.set(title=f"Cluster purity: {kept} of {len(data)} clusters at or above {min_purity:g}",
-             xlabel="purity (share of the dominant predicted class)", ylabel="clusters")
+    axes.set(
+        title=f"Cluster purity: {kept} of {len(data)} clusters at or above {min_purity:g}",
+        xlabel="purity (share of the dominant predicted class)",
+        ylabel="clusters",
+    )
     axes.get_legend().set_title("dominant class")
     return _done(figure)
 
@@ -161,7 +217,10 @@ def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
         rows = (frame["predicted"] == label).to_numpy()
         part = frame[rows]
         figure.add_scattergl(
-            x=points[rows, 0].round(3), y=points[rows, 1].round(3), mode="markers", name=name,
+            x=points[rows, 0].round(3),
+            y=points[rows, 1].round(3),
+            mode="markers",
+            name=name,
             marker={"size": 4, "color": COLORS[name], "opacity": 0.75},
             text=[
                 f"{hover_text(r.text)}<br>cluster {r.cluster}, purity {r.purity:.2f}<br>{name}, "
@@ -176,20 +235,29 @@ def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
     buttons = {
         "predicted class": {"marker.color": [COLORS[name] for name in LABELS], **plain},
         "purity": {
-            "marker.color": by_purity, "marker.colorscale": "Viridis", "marker.cmin": 1 / 3,
-            "marker.cmax": 1, "marker.showscale": [False, False, True],
+            "marker.color": by_purity,
+            "marker.colorscale": "Viridis",
+            "marker.cmin": 1 / 3,
+            "marker.cmax": 1,
+            "marker.showscale": [False, False, True],
             "marker.colorbar.title.text": "purity",
         },
         "cluster": {"marker.color": by_cluster, **plain},
     }
     figure.update_layout(
-        updatemenus=[{
-            "type": "buttons", "direction": "right", "x": 0, "y": 1.08, "xanchor": "left",
-            "buttons": [
-                {"label": f"colour: {name}", "method": "restyle", "args": [change]}
-                for name, change in buttons.items()
-            ],
-        }],
+        updatemenus=[
+            {
+                "type": "buttons",
+                "direction": "right",
+                "x": 0,
+                "y": 1.08,
+                "xanchor": "left",
+                "buttons": [
+                    {"label": f"colour: {name}", "method": "restyle", "args": [change]}
+                    for name, change in buttons.items()
+                ],
+            }
+        ],
         legend={"title": "predicted", "itemsizing": "constant", "orientation": "h", "y": -0.08},
     )
     return _map_layout(figure, title)
@@ -209,9 +277,7 @@ def umap_static(points: np.ndarray, frame: pd.DataFrame, title: str) -> Figure:
     return _done(figure)
 
 
-def embedding_spaces(
-    spaces: dict[str, np.ndarray], frame: pd.DataFrame, title: str
-) -> go.Figure:
+def embedding_spaces(spaces: dict[str, np.ndarray], frame: pd.DataFrame, title: str) -> go.Figure:
     """Two maps of the same gold texts side by side, coloured by true class.
 
     Args:
@@ -224,11 +290,17 @@ def embedding_spaces(
         for label, name in enumerate(LABELS):
             rows = (frame["label"] == label).to_numpy()
             figure.add_scattergl(
-                x=points[rows, 0].round(3), y=points[rows, 1].round(3), mode="markers", name=name,
-                legendgroup=name, showlegend=column == 1,
+                x=points[rows, 0].round(3),
+                y=points[rows, 1].round(3),
+                mode="markers",
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
                 marker={"size": 5, "color": COLORS[name], "opacity": 0.75},
                 text=[hover_text(text) for text in frame.loc[rows, "text"]],
-                hovertemplate="%{text}<extra></extra>", row=1, col=column,
+                hovertemplate="%{text}<extra></extra>",
+                row=1,
+                col=column,
             )
     figure.update_layout(legend={"title": "true class", "itemsizing": "constant"})
     return _map_layout(figure, title)
@@ -255,8 +327,9 @@ def intervals(rows: list[dict], name: str, title: str) -> Figure:
                 y = places.index(place) + shift
                 axes.plot([row["low"], row["high"]], [y, y], color=color, linewidth=3)
                 axes.plot(row["value"], y, "o", color=color, label=model if y < 0.5 else None)
-    axes.set(title=title, xlabel=f"{name} (95% interval)", yticks=range(len(places)),
-             yticklabels=places)
+    axes.set(
+        title=title, xlabel=f"{name} (95% interval)", yticks=range(len(places)), yticklabels=places
+    )
     axes.invert_yaxis()
     axes.legend()
     return _done(figure)
@@ -285,7 +358,10 @@ def umap_points(vectors: np.ndarray, neighbors: int, seed: int) -> np.ndarray:
 
 def _map_layout(figure: go.Figure, title: str) -> go.Figure:
     figure.update_layout(
-        title=title, template="plotly_white", height=640, hoverlabel={"align": "left"},
+        title=title,
+        template="plotly_white",
+        height=640,
+        hoverlabel={"align": "left"},
         margin={"l": 20, "r": 20, "t": 90, "b": 40},
     )
     figure.update_xaxes(showticklabels=False, title="UMAP 1")

@@ -110,7 +110,7 @@ def _data_note(run_dir: Path) -> str:
     if not first:
         return "The data of this run are not described: step 01 is not complete."
     names = first["parameters"]["sources"]
-    note = f"Data: {', '.join(names)}. "
+    note = f"Data: {', '.join(names)}; read: {', '.join(first['inputs'])}. "
     if second:
         note += f"Base model: {second['parameters']['base_model']}. Machine: {second['machine']}. "
     if "sample" in names:
@@ -132,7 +132,8 @@ def _steps_table(run_dir: Path, executed: dict[str, Path]) -> str:
         )
     return (
         "<table><tr><th>step</th><th>seconds</th><th>peak memory, MiB</th><th>finished</th></tr>"
-        + "".join(lines) + "</table>"
+        + "".join(lines)
+        + "</table>"
     )
 
 

@@ -140,6 +140,7 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
             cwd=str(code.notebook_path(name).parent),
             kernel_name="python3",
             progress_bar={"desc": title, "unit": "cell"},
+            extra_arguments=["--log-level=40"],  # no warnings about the kernel's transport
             stderr_file=sys.stderr if sys.stderr.isatty() else None,
         )
     except PapermillExecutionError as error:

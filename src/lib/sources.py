@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import difflib
 import fnmatch
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def local_files(params: GoldDataParams, source: Source) -> list[tuple[Path, str]
     if not folder.is_dir():
         raise UserError(f"01_gold_data.data_dir: {folder} is not a folder; give an existing one")
     patterns = source.files or {
-        "test": params.test_files, "gold": params.gold_files, "corpus": params.corpus_files
+        "test": params.test_files,
+        "gold": params.gold_files,
+        "corpus": params.corpus_files,
     }
     names = sorted(path.name for path in folder.glob("*.csv"))
     files = []
@@ -150,15 +153,22 @@ def read_csv(
         UserError: naming file, line and column.
     """
     rows = []
+    line = 1
     try:
         with path.open(encoding="utf-8-sig", newline="", errors="strict") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_header(path, reader.fieldnames)
-            line = reader.line_num + 1
-            for row in reader:
+            reader = csv.reader(file, strict=True)
+            columns = next(reader, [])
+            _check_header(path, columns)
+            while True:
+                line = reader.line_num + 1  # where a record begins; it may have several lines
+                fields = next(reader, None)
+                if fields is None:
+                    break
+                if not fields:  # a blank line
+                    continue
                 place = f"{path}, line {line}"
-                line = reader.line_num + 1
-                _check_fields(place, row, reader.fieldnames)
+                _check_fields(place, fields, columns)
+                row = dict(zip(columns, fields, strict=True))
                 label = _class_of(place, row["label"], labels)
                 if row["text"].strip():
                     original = row.get("original_label") or row["label"]
@@ -175,7 +185,7 @@ def read_csv(
             "save the file as UTF-8"
         ) from error
     except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not readable as CSV ({error})") from error
+        raise UserError(f"{path}, line {line}: not readable as CSV ({error})") from error
     if not rows:
         raise UserError(f"{path} has a header but no rows; add rows or remove the file")
     frame = pd.DataFrame(rows, columns=["text", "label", "original_label", "source"], dtype=object)
@@ -185,7 +195,7 @@ def read_csv(
     return frame[COLUMNS]
 
 
-def _check_header(path: Path, columns: Sequence[str] | None) -> None:
+def _check_header(path: Path, columns: list[str]) -> None:
     if not columns:
         raise UserError(f"{path} is empty; expected a header line `text,label,source`")
     for needed in ("text", "label"):
@@ -196,13 +206,11 @@ def _check_header(path: Path, columns: Sequence[str] | None) -> None:
             )
 
 
-def _check_fields(place: str, row: dict[str | None, Any], columns: Sequence[str]) -> None:
-    if None in row or None in row.values():
-        count = sum(value is not None for key, value in row.items() if key is not None)
-        count += len(row.get(None, []))
+def _check_fields(place: str, fields: list[str], columns: list[str]) -> None:
+    if len(fields) != len(columns):
         raise UserError(
-            f"{place}: {count} fields, the header has {len(columns)}; quote fields that contain "
-            "commas or line breaks"
+            f"{place}: {len(fields)} fields, the header has {len(columns)}; quote fields that "
+            "contain commas or line breaks"
         )
 
 
@@ -235,31 +243,26 @@ def read_hub(source: Source) -> Iterator[pd.DataFrame]:
     Raises:
         UserError: the hub cannot be reached, or the columns are not those of the registry.
     """
+    for split in source.splits:
+        rows = _hub_rows(source, split)
+        while chunk := list(itertools.islice(rows, CHUNK)):
+            yield map_rows(source, split, chunk)
+
+
+def _hub_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
     from datasets import load_dataset  # slow to import, and only needed with a hub
 
-    for split in source.splits:
-        try:
-            stream = load_dataset(
-                source.hub_id, source.config, split=split, revision=source.revision, streaming=True
-            )
-            rows = iter(stream)
-            first = next(rows, None)
-        except Exception as error:  # the libraries below raise dozens of kinds
-            raise UserError(
-                f"source {source.name!r}: cannot read {source.hub_id} (split {split}) from the hub "
-                f"({type(error).__name__}: {str(error).splitlines()[0][:200]}). Check the network "
-                "and HF_HUB_OFFLINE, use local files (sources: [local]), or remove the source "
-                "from 01_gold_data.sources"
-            ) from error
-        chunk: list[dict[str, Any]] = []
-        while first is not None:
-            chunk.append(first)
-            if len(chunk) == CHUNK:
-                yield map_rows(source, split, chunk)
-                chunk = []
-            first = next(rows, None)
-        if chunk:
-            yield map_rows(source, split, chunk)
+    try:
+        yield from load_dataset(
+            source.hub_id, source.config, split=split, revision=source.revision, streaming=True
+        )
+    except Exception as error:  # the libraries below raise dozens of kinds
+        reason = (str(error).splitlines() or ["no message"])[0][:200]
+        raise UserError(
+            f"source {source.name!r}: cannot read {source.hub_id} (split {split}) from the hub "
+            f"({type(error).__name__}: {reason}). Check the network and HF_HUB_OFFLINE, use local "
+            "files (sources: [local]), or remove the source from 01_gold_data.sources"
+        ) from error
 
 
 def map_rows(source: Source, split: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -293,6 +296,7 @@ def map_rows(source: Source, split: str, rows: list[dict[str, Any]]) -> pd.DataF
         role = "corpus" if source.role == "gold" and label is None else source.role
         official = "test" if role == "gold" and split == source.test_split else None
         for column in source.text_columns:
-            records.append((str(row[column] or ""), label, original, source.name, source.name,
-                            role, official))
+            records.append(
+                (str(row[column] or ""), label, original, source.name, source.name, role, official)
+            )
     return pd.DataFrame(records, columns=COLUMNS, dtype=object)

@@ -18,18 +18,19 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib.artifacts import atomic
 from lib.encoder import Encoder, hardware
 from lib.evaluation import macro_f1
 from lib.inference import pad, predict
-from lib.model import PooledClassifierOutput
+from lib.model import PooledClassifier, PooledClassifierOutput
 from lib.params import TrainingParams
 
 log = logging.getLogger(__name__)
 
 MAX_GRADIENT_NORM = 1.0
+CHUNK = 16  # texts that go through the encoder together
 LENGTH_POOL = 32  # batches sorted by length together: little padding, yet well mixed
 
 
@@ -82,9 +83,7 @@ class ShuffledBatches:
         for start in range(0, len(order), self.batch_size * LENGTH_POOL):
             pool = order[start : start + self.batch_size * LENGTH_POOL]
             pool = pool[np.argsort(self.lengths[pool], kind="stable")]
-            batches += [
-                pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)
-            ]
+            batches += [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
@@ -154,8 +153,9 @@ def fit(
         batch = batches[step]
         labels = torch.from_numpy(train.labels[batch]).to(device)
         weights = torch.from_numpy(train.weights[batch]).to(device)
+        token_ids = [train.token_ids[i] for i in batch]
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            output = model(**pad([train.token_ids[i] for i in batch], encoder.pad_id, device))
+            output = forward(model, token_ids, encoder.pad_id, device)
         parts = loss(output, labels, weights)
         parts["total"].backward()
         nn.utils.clip_grad_norm_(_trainable(modules).values(), MAX_GRADIENT_NORM)
@@ -181,6 +181,26 @@ def fit(
     frame = pd.DataFrame(history)
     frame["best"] = frame.index == frame["validation_macro_f1"].idxmax()
     return frame
+
+
+def forward(
+    model: PooledClassifier, token_ids: list[np.ndarray], pad_id: int, device: torch.device
+) -> PooledClassifierOutput:
+    """A batch's logits and pooled vectors, run through the encoder in chunks of similar length.
+
+    The loss still sees the whole batch. Batches drawn by class and cluster mix lengths: padded to
+    the longest they would hold several times as many tokens as their texts have.
+    """
+    order = np.argsort([len(row) for row in token_ids], kind="stable")
+    outputs = [
+        model(**pad([token_ids[i] for i in order[start : start + CHUNK]], pad_id, device))
+        for start in range(0, len(order), CHUNK)
+    ]
+    back = torch.from_numpy(np.argsort(order, kind="stable")).to(device)
+    return PooledClassifierOutput(
+        logits=torch.cat([output.logits for output in outputs])[back],
+        pooled=torch.cat([output.pooled for output in outputs])[back],
+    )
 
 
 def evaluate(

@@ -1,0 +1,101 @@
+"""Fixtures shared by all tests: no network, one thread, and a tiny real ModernBERT."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# read once when the hub's library is imported, so they are set before any import of it
+_HOME = tempfile.TemporaryDirectory(prefix="hub-")
+os.environ["HF_HOME"] = _HOME.name
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers  # noqa: E402
+from transformers import (  # noqa: E402
+    ModernBertConfig,
+    ModernBertModel,
+    PreTrainedTokenizerFast,
+)
+
+from lib import embedded  # noqa: E402
+
+torch.set_num_threads(1)
+
+SENTENCES = [
+    "Ужасно плохо, всё сломалось и никто не помог",
+    "Какой кошмар, отвратительный сервис и грубый персонал",
+    "Обычный день, ничего не случилось, поехал на работу",
+    "Магазин открыт с девяти до шести, адрес на сайте",
+    "Прекрасно, очень доволен, спасибо большое!",
+    "Отличный фильм, смеялись всей семьёй 😊",
+    "Не хорошо и не плохо, сойдёт",
+]
+SPECIAL = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """BPE trained on SENTENCES, with special tokens as in BERT."""
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=200, special_tokens=list(SPECIAL), show_progress=False
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(name, SPECIAL[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=1024,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Directory of a two-layer ModernBERT with random weights, in Hugging Face format."""
+    directory = tmp_path_factory.mktemp("models") / "tiny-modernbert"
+    tokenizer = tiny_tokenizer()
+    settings = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "max_position_embeddings": 1024,
+        "local_attention": 64,
+        "pad_token_id": SPECIAL["[PAD]"],
+        "cls_token_id": SPECIAL["[CLS]"],
+        "bos_token_id": SPECIAL["[CLS]"],
+        "sep_token_id": SPECIAL["[SEP]"],
+        "eos_token_id": SPECIAL["[SEP]"],
+        # the default 0.02 makes so small a network nearly blind to its input
+        "initializer_range": 0.2,
+    }
+    if hasattr(ModernBertConfig(), "reference_compile"):
+        settings["reference_compile"] = False
+    torch.manual_seed(0)
+    ModernBertModel(ModernBertConfig(**settings)).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def embedded_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Cache folder that holds the converted embedded model (seconds and half a gigabyte)."""
+    directory = tmp_path_factory.mktemp("embedded")
+    embedded.checkpoint(directory)
+    yield directory
+    shutil.rmtree(directory)

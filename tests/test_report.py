@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lib import plots, report
+from lib.errors import UserError
+
+HOSTILE = "<script>window.hacked=1</script><img src=x onerror=alert(1)>"
+NAME = "04_cluster_purity"
+
+
+class Page(HTMLParser):
+    """What a browser would see: elements with attributes, scripts and visible text."""
+
+    def __init__(self, path: Path):
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.text = ""
+        self._inside = None
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag if tag in ("script", "style") else None
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._inside = None
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside == "style":
+            self.styles.append(data)
+        else:
+            self.text += data
+
+    def attributes(self, *names: str) -> list[str]:
+        return [attrs[name] for _, attrs in self.elements for name in names if name in attrs]
+
+
+def png(tmp_path: Path) -> bytes:
+    figure = plots.explained_variance(np.array([0.6, 0.3]))
+    figure.savefig(tmp_path / "picture.png", dpi=30)
+    plt.close("all")
+    return (tmp_path / "picture.png").read_bytes()
+
+
+def notebook_with_outputs(picture: bytes) -> nbformat.NotebookNode:
+    frame = pd.DataFrame(
+        {"text": [HOSTILE, "обычный текст", "хороший текст"], "source": [HOSTILE, "а", "б"],
+         "cluster": [0, 1, 2], "predicted": [0, 1, 2], "confidence": 0.9, "purity": 0.8}
+    )
+    figure = plots.umap_view(np.eye(3)[:, :2], frame, "Карта корпуса")
+    table = frame[["text", "source"]]
+    outputs = [
+        new_output("stream", name="stdout", text=f"прочитано: {HOSTILE}\n"),
+        new_output("stream", name="stderr", text="embedding: 100%|███| 3/3\n"),
+        new_output("execute_result", execution_count=1,
+                   data={"text/html": table.to_html(), "text/plain": str(table)}),
+        new_output("display_data", data={report.PLOTLY_MIME: json.loads(figure.to_json())}),
+        new_output("display_data", data={"image/png": base64.b64encode(picture).decode("ascii"),
+                                         "text/plain": "<Figure size 700x350>"}),
+    ]
+    return new_notebook(
+        cells=[
+            new_markdown_cell("# 04 · Кластеры и чистота\n\nЧто *здесь* видно."),
+            new_code_cell("table  # таблица", execution_count=1, outputs=outputs),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"},
+                  "language_info": {"name": "python"}},
+    )
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    run = tmp_path / "проба"
+    (run / "notebooks").mkdir(parents=True)
+    notebook = notebook_with_outputs(png(tmp_path))
+    nbformat.write(notebook, run / "notebooks" / f"{NAME}.ipynb")
+    (run / NAME / "figures").mkdir(parents=True)
+    (run / NAME / "figures" / "umap.png").write_bytes((tmp_path / "picture.png").read_bytes())
+    return run
+
+
+@pytest.fixture
+def page(run_dir: Path) -> Page:
+    return Page(report.write(run_dir).parent / f"{NAME}.html")
+
+
+def test_the_report_has_a_front_page_a_page_per_notebook_and_its_own_script(run_dir):
+    index = report.write(run_dir)
+    assert index == run_dir / "report" / "index.html"
+    assert sorted(path.name for path in index.parent.iterdir()) == [
+        f"{NAME}.html", "index.html", "plotly.min.js",
+    ]
+    assert "plotly.js" in (index.parent / "plotly.min.js").read_text(encoding="utf-8")[:500]
+    front = Page(index)
+    assert f"{NAME}.html" in front.attributes("href")
+    for link in front.attributes("href", "src"):
+        assert link.startswith("data:image/png;base64,") or (index.parent / link).exists()
+    assert "Run проба" in front.text and "not complete" in front.text
+    assert sum(tag == "img" for tag, _ in front.elements) == 1  # of the pictures, the one there is
+
+
+@pytest.mark.parametrize("name", ["index", NAME])
+def test_nothing_is_loaded_from_the_network(run_dir, name):
+    found = Page(report.write(run_dir).parent / f"{name}.html")
+    links = found.attributes("src", "href", "srcset", "action", "data", "poster")
+    assert links
+    assert [link for link in links if re.match(r"\s*(https?:)?//", link)] == []
+    styles = "".join(found.styles) + "".join(found.attributes("style"))
+    assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", styles)
+    scripts = [attrs.get("src") for tag, attrs in found.elements if tag == "script"]
+    assert scripts[0] == "plotly.min.js" and set(scripts) <= {"plotly.min.js", None}
+    assert not {tag for tag, _ in found.elements} & {"base", "iframe", "object", "embed"}
+
+
+def test_hostile_texts_are_shown_and_not_run(page):
+    assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
+    assert not any(attrs.get("src") == "x" for _, attrs in page.elements)
+    assert not any(script.strip().startswith("window.hacked") for script in page.scripts)
+    assert page.text.count(HOSTILE) == 3  # twice in the table, once printed
+    for script in page.scripts:  # in the figure's data they are escaped twice
+        assert "<script" not in script and "<img" not in script
+    assert sum("hacked" in script for script in page.scripts) == 1
+
+
+def test_plotly_shows_hostile_texts_escaped(page):
+    (script,) = [script for script in page.scripts if "hacked" in script]
+    start = script.index("[", script.index("Plotly.newPlot("))
+    traces, _ = json.JSONDecoder().raw_decode(script[start:])
+    hovers = [hover for trace in traces for hover in trace["text"]]
+    hostile = next(hover for hover in hovers if "hacked" in hover)
+    assert "&lt;script&gt;" in hostile
+    assert "<" not in hostile.replace("<br>", "")
+    assert len(hovers) == 3
+
+
+def test_the_page_shows_what_the_notebook_shows(page):
+    assert any("plotly-graph-div" in attrs.get("class", "") for _, attrs in page.elements)
+    pictures = [link for link in page.attributes("src") if link.startswith("data:image/png")]
+    assert len(pictures) == 1
+    decoded = base64.b64decode(pictures[0].split(",", 1)[1])
+    assert decoded.startswith(b"\x89PNG")
+    assert "таблица" in page.text and "обычный текст" in page.text
+    assert any(tag == "em" for tag, _ in page.elements)  # markdown is rendered
+    assert "index.html" in page.attributes("href")
+    assert page.text.startswith("\n04 · Кластеры и чистота")  # <title>
+
+
+def test_progress_bars_are_dropped(page):
+    assert "100%" not in page.text and "прочитано:" in page.text
+
+
+def test_headline_table_comes_from_the_last_step(run_dir):
+    assert "macro-F1" not in Page(report.write(run_dir)).text
+    rows = [
+        {"name": name, "model": "final", "dataset": "gold", "split": "test", "texts": 321,
+         "value": value, "low": value - 0.02, "high": value + 0.01}
+        for name, value in (("macro_f1", 0.7654), ("accuracy", 0.8123))
+    ]
+    (run_dir / "06_final_eval").mkdir()
+    (run_dir / "06_final_eval" / "metrics.json").write_text(json.dumps(rows), encoding="utf-8")
+    front = Page(report.write(run_dir))
+    assert "0.765" in front.text and "0.745 … 0.775" in front.text and "321" in front.text
+    assert "0.812" not in front.text
+
+
+def test_writing_again_replaces_the_pages(run_dir):
+    first = report.write(run_dir)
+    notebook = nbformat.read(run_dir / "notebooks" / f"{NAME}.ipynb", as_version=4)
+    notebook.cells[0].source = "# Новое имя"
+    nbformat.write(notebook, run_dir / "notebooks" / f"{NAME}.ipynb")
+    assert report.write(run_dir) == first
+    assert "Новое имя" in (first.parent / f"{NAME}.html").read_text(encoding="utf-8")
+
+
+def test_without_an_executed_notebook_it_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="has no executed notebook; run something"):
+        report.write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
