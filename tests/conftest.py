@@ -25,8 +25,6 @@ from transformers import (  # noqa: E402
 
 from lib import embedded  # noqa: E402
 
-torch.set_num_threads(1)
-
 SENTENCES = [
     "Ужасно плохо, всё сломалось и никто не помог",
     "Какой кошмар, отвратительный сервис и грубый персонал",
@@ -39,13 +37,17 @@ SENTENCES = [
 SPECIAL = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tiny models are fastest on one thread; UMAP (numba) sets the number back to all cores."""
+    torch.set_num_threads(1)
+
+
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """BPE trained on SENTENCES, with special tokens as in BERT."""
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=200, special_tokens=list(SPECIAL), show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=list(SPECIAL), show_progress=False)
     tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",

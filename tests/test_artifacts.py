@@ -138,7 +138,10 @@ def test_finish_writes_the_outputs_digests(tmp_path):
     assert manifest["peak_memory_mib"] > 10
     assert artifacts.read_metrics(tmp_path, GOLD) == [{"name": "texts", "value": 1}]
     assert {p.name for p in (tmp_path / GOLD).iterdir()} == {
-        "a.txt", "corpus", "metrics.json", "manifest.json"
+        "a.txt",
+        "corpus",
+        "metrics.json",
+        "manifest.json",
     }
 
 

@@ -113,8 +113,11 @@ def test_saved_and_loaded_again(tmp_path):
 
 @given(
     hnp.arrays(np.int64, st.shared(st.integers(1, 50), key="n"), elements=st.integers(0, 5)),
-    hnp.arrays(np.float64, st.tuples(st.shared(st.integers(1, 50), key="n"), st.just(3)),
-               elements=st.floats(0.01, 1)),
+    hnp.arrays(
+        np.float64,
+        st.tuples(st.shared(st.integers(1, 50), key="n"), st.just(3)),
+        elements=st.floats(0.01, 1),
+    ),
 )
 def test_purity_equals_a_count_by_hand(assigned, probabilities):
     table = purity_table(assigned, probabilities, 6)
@@ -140,7 +143,11 @@ def test_reliable_equals_a_loop(require_dominant, min_purity, min_confidence):
     assigned, probabilities = random_predictions(300, 12, seed=0)
     table = purity_table(assigned, probabilities, 13)  # cluster 12 is empty: purity NaN
     kept = reliable(
-        assigned, probabilities, table, min_purity=min_purity, min_confidence=min_confidence,
+        assigned,
+        probabilities,
+        table,
+        min_purity=min_purity,
+        min_confidence=min_confidence,
         require_dominant=require_dominant,
     )
     expected = []
@@ -182,8 +189,11 @@ def test_examples_are_the_texts_nearest_to_the_centre():
         }
     )
     table = pd.DataFrame(
-        {"size": [0, 1, 1, 0, 3], "purity": [np.nan, 1.0, 1.0, np.nan, 2 / 3],
-         "dominant": [0, 1, 2, 0, 0]}
+        {
+            "size": [0, 1, 1, 0, 3],
+            "purity": [np.nan, 1.0, 1.0, np.nan, 2 / 3],
+            "dominant": [0, 1, 2, 0, 0],
+        }
     ).rename_axis("cluster")
     shown = examples(frame, table, [4, 1], count=2)
     assert shown["cluster"].tolist() == [4, 1]
@@ -218,9 +228,7 @@ def test_audit_equals_a_loop_and_feeds_the_metrics():
     values = {(row["name"], row["dataset"]): row["value"] for row in rows}
     assert values["kept_share", "corpus"] == pytest.approx(kept.mean())
     assert sum(values[f"kept_{name}", "corpus"] for name in LABELS) == kept.sum()
-    assert values["agreement_of_kept", "отзывы"] == pytest.approx(
-        table["agreement of kept"][0]
-    )
+    assert values["agreement_of_kept", "отзывы"] == pytest.approx(table["agreement of kept"][0])
     assert ("agreement", "соцсети") in values
     assert ("agreement_of_kept", "соцсети") not in values
 

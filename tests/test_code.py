@@ -39,8 +39,11 @@ def fingerprint(tmp_path, monkeypatch):
             (package / f"{name}.py").write_text(text, encoding="utf-8")
         notebook = {
             "cells": [
-                {"cell_type": kind, "metadata": {"tags": tags} if tags else {},
-                 "source": text.splitlines(keepends=True)}
+                {
+                    "cell_type": kind,
+                    "metadata": {"tags": tags} if tags else {},
+                    "source": text.splitlines(keepends=True),
+                }
                 for kind, tags, text in cells
             ]
         }
@@ -110,7 +113,8 @@ def test_comments_of_modules_and_other_modules_do_not_count(fingerprint):
 
 def test_a_new_import_brings_its_module(fingerprint):
     assert set(fingerprint([*CELLS, ("code", [], "from lib.lonely import *")])) == {
-        *ALL, "lonely.py"
+        *ALL,
+        "lonely.py",
     }
 
 

@@ -64,10 +64,12 @@ def distinct_texts(count, seed=0, length=9):
 def small_world(per_class=20, corpus_texts=30, seed=0):
     """Gold with every class and a corpus, all texts unlike each other."""
     texts = distinct_texts(3 * per_class + corpus_texts, seed)
-    gold = pd.concat([
-        table(texts[i * per_class : (i + 1) * per_class], label, "gold", "g")
-        for i, label in enumerate(CLASSES)
-    ])
+    gold = pd.concat(
+        [
+            table(texts[i * per_class : (i + 1) * per_class], label, "gold", "g")
+            for i, label in enumerate(CLASSES)
+        ]
+    )
     return gold, table(texts[3 * per_class :], source="c")
 
 
@@ -89,9 +91,40 @@ def check_counts(counts, gold, unlabelled):
 # --- cleaning and ids ------------------------------------------------------------------------
 
 PIECES = [
-    "слово", "Ёж", "е\u0308ж", "и\u0306", "ЙОД", "№1", "ﬁ", "½", "ß", "İ", "Σ", " ", "\n", "\t",
-    "\u00a0", "\u200b", "\ufeff", "\x00", "\x85", "!", "...", "—", "_", ")))", "&", "amp;",
-    "&lt;", "&quot;", "&#1078;", "&nbsp", "#", "x", ";", *EMOJI,
+    "слово",
+    "Ёж",
+    "е\u0308ж",
+    "и\u0306",
+    "ЙОД",
+    "№1",
+    "ﬁ",
+    "½",
+    "ß",
+    "İ",
+    "Σ",
+    " ",
+    "\n",
+    "\t",
+    "\u00a0",
+    "\u200b",
+    "\ufeff",
+    "\x00",
+    "\x85",
+    "!",
+    "...",
+    "—",
+    "_",
+    ")))",
+    "&",
+    "amp;",
+    "&lt;",
+    "&quot;",
+    "&#1078;",
+    "&nbsp",
+    "#",
+    "x",
+    ";",
+    *EMOJI,
 ]
 pieced = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 texts_of_all_kinds = st.text(max_size=30) | pieced
@@ -137,7 +170,8 @@ def test_clean_by_example(raw, cleaned):
 
 RUSSIAN = st.lists(
     st.text("абвгдеёжзийклмнопрстуфхцчшщъыьэюя0123456789", min_size=1, max_size=8),
-    min_size=1, max_size=6,
+    min_size=1,
+    max_size=6,
 )
 GLUE = st.sampled_from(
     [" ", ", ", "!!! ", " — ", "… ", " :) ", "_", "\n", *(f" {emoji} " for emoji in EMOJI)]
@@ -149,8 +183,17 @@ GLUE = st.sampled_from(
 def test_id_ignores_case_yo_punctuation_and_emoji(tokens, data):
     expected = corpus.text_id(" ".join(tokens))
     changed = "".join(
-        data.draw(st.sampled_from([token, token.upper(), token.capitalize(),
-                                   token.replace("ё", "е"), token.replace("ё", "е\u0308")]))
+        data.draw(
+            st.sampled_from(
+                [
+                    token,
+                    token.upper(),
+                    token.capitalize(),
+                    token.replace("ё", "е"),
+                    token.replace("ё", "е\u0308"),
+                ]
+            )
+        )
         + data.draw(GLUE)
         for token in tokens
     )
@@ -193,8 +236,9 @@ def test_the_same_text_from_two_sources_has_one_id():
 
 # --- near-duplicates -------------------------------------------------------------------------
 
-FEW_WORDS = st.lists(st.sampled_from(["кот", "коты", "спит", "спал", "и", "дом", "домик", "!"]),
-                     max_size=7).map(" ".join)
+FEW_WORDS = st.lists(
+    st.sampled_from(["кот", "коты", "спит", "спал", "и", "дом", "домик", "!"]), max_size=7
+).map(" ".join)
 
 
 @given(st.lists(FEW_WORDS, max_size=14), st.sampled_from([0.3, 0.6, 0.9, 1.0]), st.integers(0, 9))
@@ -261,7 +305,10 @@ def gold_table(sizes, seed=0):
     st.dictionaries(
         st.tuples(st.sampled_from("ab"), st.sampled_from(CLASSES)), st.integers(1, 40), min_size=1
     ),
-    st.floats(0.05, 0.45), st.floats(0.05, 0.45), st.integers(0, 5), st.randoms(),
+    st.floats(0.05, 0.45),
+    st.floats(0.05, 0.45),
+    st.integers(0, 5),
+    st.randoms(),
 )
 @settings(deadline=None, max_examples=40)
 def test_splits_are_stratified_and_do_not_depend_on_the_order(sizes, validation, test, seed, rng):
@@ -328,11 +375,13 @@ def test_prepare_is_deterministic_and_its_splits_disjoint():
 def test_contradicting_labels_go_and_agreeing_ones_become_one():
     gold, other = small_world()
     contested, agreed = distinct_texts(2, seed=99)
-    extra = pd.concat([
-        table([contested], "positive", "gold", "x"),
-        table([contested + "!"], "negative", "gold", "y"),
-        table([agreed, agreed.upper()], "neutral", "gold", "x"),
-    ])
+    extra = pd.concat(
+        [
+            table([contested], "positive", "gold", "x"),
+            table([contested + "!"], "negative", "gold", "y"),
+            table([agreed, agreed.upper()], "neutral", "gold", "x"),
+        ]
+    )
     kept, _, counts = prepare(gold, other, extra)
     assert corpus.text_id(contested) not in set(kept["text_id"])
     assert (kept["text_id"] == corpus.text_id(agreed)).sum() == 1
@@ -417,8 +466,7 @@ def planted():
     """Sample texts with 300 official test texts, and altered copies of these in the corpus."""
     rng = random.Random(0)
     gold, unrelated = (
-        pd.read_csv(SAMPLE_DIR / f"{name}.csv").dropna(subset="text")
-        for name in ("gold", "corpus")
+        pd.read_csv(SAMPLE_DIR / f"{name}.csv").dropna(subset="text") for name in ("gold", "corpus")
     )
     gold = gold[gold["label"].notna()].sample(frac=1, random_state=0)
     tests = gold["text"][:300]
@@ -427,7 +475,8 @@ def planted():
     frames = [
         table(tests, list(gold["label"][:300]), "gold", "official", split="test"),
         table(gold["text"][300:], list(gold["label"][300:]), "gold", "rest"),
-        table(surface, source="surface"), table(word, source="word"),
+        table(surface, source="surface"),
+        table(word, source="word"),
         table(unrelated["text"], source="unrelated"),
     ]
     rng.shuffle(frames)
@@ -495,10 +544,13 @@ def test_no_gold_and_no_corpus():
 @pytest.mark.parametrize("limit", [30, 31, 44])
 def test_max_gold_train_keeps_the_classes_in_proportion(limit):
     texts = distinct_texts(150)
-    gold = pd.concat([
-        table(texts[:20], "negative", "gold", "g"), table(texts[20:60], "neutral", "gold", "g"),
-        table(texts[60:120], "positive", "gold", "g"),
-    ])
+    gold = pd.concat(
+        [
+            table(texts[:20], "negative", "gold", "g"),
+            table(texts[20:60], "neutral", "gold", "g"),
+            table(texts[60:120], "positive", "gold", "g"),
+        ]
+    )
     other = table(texts[120:], source="c")
     whole, _, _ = prepare(gold, other)
     kept, _, counts = prepare(gold, other, max_gold_train=limit)
@@ -540,13 +592,15 @@ def test_tables_survive_writing(tmp_path):
 def test_count_metrics_add_up():
     gold, unlabelled, _ = prepare(*small_world())
     found = {(m["dataset"], m["split"]): m["value"] for m in corpus.count_metrics(gold, unlabelled)}
-    assert found == {("g", "test"): 9, ("g", "train"): 45, ("g", "validation"): 6,
-                     ("c", "corpus"): 30}
+    assert found == {
+        ("g", "test"): 9,
+        ("g", "train"): 45,
+        ("g", "validation"): 6,
+        ("c", "corpus"): 30,
+    }
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), min_size=1)
-)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), min_size=1))
 @settings(deadline=None, max_examples=40)
 def test_drop_counts(rows):
     """Two drops in a row: every row is counted exactly once, under the first that takes it."""
@@ -560,7 +614,8 @@ def test_drop_counts(rows):
     for source in set(frame["source"]):
         mine = [(one, two) for name, one, two in rows if name == source]
         expected = {
-            "read": len(mine), "first": sum(one for one, _ in mine),
+            "read": len(mine),
+            "first": sum(one for one, _ in mine),
             "second": sum(two and not one for one, two in mine),
             "kept": sum(not one and not two for one, two in mine),
         }

@@ -19,19 +19,38 @@ from lib.errors import UserError
 HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, POSITIONS = 32, 1, 2, 64, 12, 16
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁да", "▁нет", "а", "д", "т"]
 UNUSUAL = [
-    "Прекрасно!!! 😍😍👍🏽", "ok, это best покупка 2024 года", "цена 1 990,50 ₽ (−15 %)",
-    "пере\u00adнос строки мягким дефисом", "й из двух знаков: и\u0306, ё: е\u0308", "Ё", ".",
-    "превысокомногорассмотрительствующий человеконенавистничество", "а   б    в     г",
-    "  пробелы по краям  ", "строка\nи ещё\n\nстрока\tс табуляцией", "ААААААА ну ПОЧЕМУУУУ",
-    "https://example.com/путь?q=1#якорь @имя #хэштег", "«кавычки» — тире… №5 ½ ﬁ", "日本語 и عربى",
-    "неразрывный\u00a0пробел и\u2009тонкий", "смайл :-) ^_^ ¯\\_(ツ)_/¯", "👨‍👩‍👧‍👦🇷🇺", "x²+y²=z²",
+    "Прекрасно!!! 😍😍👍🏽",
+    "ok, это best покупка 2024 года",
+    "цена 1 990,50 ₽ (−15 %)",
+    "пере\u00adнос строки мягким дефисом",
+    "й из двух знаков: и\u0306, ё: е\u0308",
+    "Ё",
+    ".",
+    "превысокомногорассмотрительствующий человеконенавистничество",
+    "а   б    в     г",
+    "  пробелы по краям  ",
+    "строка\nи ещё\n\nстрока\tс табуляцией",
+    "ААААААА ну ПОЧЕМУУУУ",
+    "https://example.com/путь?q=1#якорь @имя #хэштег",
+    "«кавычки» — тире… №5 ½ ﬁ",
+    "日本語 и عربى",
+    "неразрывный\u00a0пробел и\u2009тонкий",
+    "смайл :-) ^_^ ¯\\_(ツ)_/¯",
+    "👨‍👩‍👧‍👦🇷🇺",
+    "x²+y²=z²",
 ]
 SIMILAR = [
-    "Отличный телефон, батарея держит два дня", "Телефон ужасный, сломался через неделю",
-    "Фильм понравился всей семье", "Скучное кино, ушли с середины",
-    "Доставили вовремя, курьер вежливый", "Заказ потеряли, деньги не вернули",
-    "Открылся новый магазин на углу", "Банк повысил ставку по вкладам",
-    "Ну и погода сегодня!", "Спасибо врачам за помощь 🙏", "не хорошо и не плохо",
+    "Отличный телефон, батарея держит два дня",
+    "Телефон ужасный, сломался через неделю",
+    "Фильм понравился всей семье",
+    "Скучное кино, ушли с середины",
+    "Доставили вовремя, курьер вежливый",
+    "Заказ потеряли, деньги не вернули",
+    "Открылся новый магазин на углу",
+    "Банк повысил ставку по вкладам",
+    "Ну и погода сегодня!",
+    "Спасибо врачам за помощь 🙏",
+    "не хорошо и не плохо",
     "В отеле чисто, но завтрак скудный, а персонал то улыбается, то хамит. " * 8,
 ]
 
@@ -50,17 +69,27 @@ def tokenizer(embedded_cache: Path):
 def expected_tensors(seed: int = 0) -> dict[str, np.ndarray]:
     """Random float32 tensors of the tiny model under their packed names."""
     rng = np.random.default_rng(seed)
-    shapes = {"emb.word": (VOCABULARY, HIDDEN), "emb.pos": (POSITIONS, HIDDEN),
-              "emb.type": (1, HIDDEN), "emb.ln.w": (HIDDEN,), "emb.ln.b": (HIDDEN,)}
+    shapes = {
+        "emb.word": (VOCABULARY, HIDDEN),
+        "emb.pos": (POSITIONS, HIDDEN),
+        "emb.type": (1, HIDDEN),
+        "emb.ln.w": (HIDDEN,),
+        "emb.ln.b": (HIDDEN,),
+    }
     for layer in range(LAYERS):
         for part in "qkv":
             shapes[f"l{layer}.{part}.w"], shapes[f"l{layer}.{part}.b"] = (HIDDEN, HIDDEN), (HIDDEN,)
         shapes |= {
-            f"l{layer}.ao.w": (HIDDEN, HIDDEN), f"l{layer}.ao.b": (HIDDEN,),
-            f"l{layer}.fi.w": (WIDE, HIDDEN), f"l{layer}.fi.b": (WIDE,),
-            f"l{layer}.fo.w": (HIDDEN, WIDE), f"l{layer}.fo.b": (HIDDEN,),
-            f"l{layer}.aln.w": (HIDDEN,), f"l{layer}.aln.b": (HIDDEN,),
-            f"l{layer}.oln.w": (HIDDEN,), f"l{layer}.oln.b": (HIDDEN,),
+            f"l{layer}.ao.w": (HIDDEN, HIDDEN),
+            f"l{layer}.ao.b": (HIDDEN,),
+            f"l{layer}.fi.w": (WIDE, HIDDEN),
+            f"l{layer}.fi.b": (WIDE,),
+            f"l{layer}.fo.w": (HIDDEN, WIDE),
+            f"l{layer}.fo.b": (HIDDEN,),
+            f"l{layer}.aln.w": (HIDDEN,),
+            f"l{layer}.aln.b": (HIDDEN,),
+            f"l{layer}.oln.w": (HIDDEN,),
+            f"l{layer}.oln.b": (HIDDEN,),
         }
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
@@ -155,8 +184,12 @@ def test_a_file_cut_anywhere_is_an_error(tmp_path):
     content = path.read_bytes()
     silent = []
     # also where what is left of the last tensor looks like one of four bits: 18 bytes of 128
-    for size in {*range(0, 1600, 7), *range(1600, len(content), 97), len(content) - 128 + 18,
-                 len(content) - 1}:
+    for size in {
+        *range(0, 1600, 7),
+        *range(1600, len(content), 97),
+        len(content) - 128 + 18,
+        len(content) - 1,
+    }:
         path.write_bytes(content[:size])
         try:
             embedded.read_packed(path)
@@ -263,7 +296,10 @@ def test_token_counts_are_those_of_the_package(tokenizer, original, record_prope
 def test_pooled_vectors_are_those_of_the_package(embedded_cache, tokenizer, original):
     model = AutoModel.from_pretrained(embedded.checkpoint(embedded_cache)).eval()
     inputs = tokenizer(
-        [f"query: {text}" for text in SIMILAR], padding=True, truncation=True, max_length=512,
+        [f"query: {text}" for text in SIMILAR],
+        padding=True,
+        truncation=True,
+        max_length=512,
         return_tensors="pt",
     )
     with torch.no_grad():

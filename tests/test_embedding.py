@@ -93,7 +93,8 @@ def test_a_run_that_breaks_leaves_whole_shards_only(tmp_path, written, encoder, 
     with pytest.raises(ValueError, match="не число"):
         write_bank(encoder, broken, tmp_path, PARAMS)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "shard-00000.safetensors", "shard-00001.safetensors",
+        "shard-00000.safetensors",
+        "shard-00001.safetensors",
     ]
     write_bank(encoder, texts, tmp_path, PARAMS)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
@@ -125,9 +126,7 @@ def test_pca_equals_that_of_scikit_learn(bank, dimensions):
         pca.explained_variance_ratio, expected.explained_variance_ratio_, atol=1e-6
     )
     signs = np.sign((pca.components * expected.components_).sum(1))
-    np.testing.assert_allclose(
-        pca.components, signs[:, None] * expected.components_, atol=1e-3
-    )
+    np.testing.assert_allclose(pca.components, signs[:, None] * expected.components_, atol=1e-3)
     np.testing.assert_allclose(
         pca.transform(all_vectors(bank)), signs * expected.transform(vectors), atol=1e-3
     )
@@ -172,8 +171,11 @@ def test_reduced_bank_is_the_transform_of_every_text(bank, tmp_path):
 
 
 @given(
-    hnp.arrays(np.float16, hnp.array_shapes(min_dims=2, max_dims=2),
-               elements=st.floats(-100, 100, width=16))
+    hnp.arrays(
+        np.float16,
+        hnp.array_shapes(min_dims=2, max_dims=2),
+        elements=st.floats(-100, 100, width=16),
+    )
 )
 def test_normalised_rows_have_length_one(vectors):
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)

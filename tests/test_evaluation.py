@@ -26,8 +26,7 @@ from lib.evaluation import (
 
 CLASSES = [0, 1, 2]
 ABOUT = {"dataset": "gold", "split": "test"}
-labels_of = hnp.arrays(np.int64, st.shared(st.integers(1, 60), key="n"),
-                       elements=st.integers(0, 2))
+labels_of = hnp.arrays(np.int64, st.shared(st.integers(1, 60), key="n"), elements=st.integers(0, 2))
 
 
 def noisy(true: np.ndarray, error: float, seed: int) -> np.ndarray:
@@ -161,8 +160,13 @@ def test_class_shares_sum_to_one(labels):
 def test_border_errors_are_the_confident_mistakes_around_neutral():
     frame = pd.DataFrame(
         {
-            "text": ["верно", "нейтральный как хороший", "плохой как хороший",
-                     "хороший как нейтральный", "нейтральный как плохой"],
+            "text": [
+                "верно",
+                "нейтральный как хороший",
+                "плохой как хороший",
+                "хороший как нейтральный",
+                "нейтральный как плохой",
+            ],
             "label": [1, 1, 0, 2, 1],
             "final_p0": [0.1, 0.1, 0.0, 0.05, 0.5],
             "final_p1": [0.8, 0.2, 0.1, 0.9, 0.4],
@@ -171,7 +175,9 @@ def test_border_errors_are_the_confident_mistakes_around_neutral():
     )
     table = border_errors(frame, "final", count=10)
     assert table["text"].tolist() == [
-        "хороший как нейтральный", "нейтральный как хороший", "нейтральный как плохой",
+        "хороший как нейтральный",
+        "нейтральный как хороший",
+        "нейтральный как плохой",
     ]
     assert table["true"].tolist() == ["positive", "neutral", "neutral"]
     assert table["predicted"].tolist() == ["neutral", "positive", "negative"]
@@ -192,6 +198,12 @@ def test_metrics_table_shows_one_metric_with_its_interval():
     rows = evaluate(true, true, model="base", samples=100, seed=0, **ABOUT)
     table = metrics_table(rows, "accuracy")
     assert table.to_dict("records") == [
-        {"dataset": "gold", "split": "test", "texts": 4, "model": "base", "accuracy": "1.000",
-         "95% interval": "1.000 … 1.000"}
+        {
+            "dataset": "gold",
+            "split": "test",
+            "texts": 4,
+            "model": "base",
+            "accuracy": "1.000",
+            "95% interval": "1.000 … 1.000",
+        }
     ]

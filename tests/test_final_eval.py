@@ -94,8 +94,11 @@ def test_all_metrics_table_has_a_column_per_model(frame):
 
 def test_audit_texts_are_those_with_a_label():
     corpus = pd.DataFrame(
-        {"text": ["раз", "два", "три"], "source": "отзывы",
-         "audit_label": pd.array([2, None, 0], dtype="Int64")}
+        {
+            "text": ["раз", "два", "три"],
+            "source": "отзывы",
+            "audit_label": pd.array([2, None, 0], dtype="Int64"),
+        }
     )
     known = audit_texts(corpus)
     assert known["text"].tolist() == ["раз", "три"]

@@ -36,16 +36,25 @@ def texts() -> pd.DataFrame:
 
 
 def batches_of(texts: pd.DataFrame, **changes) -> ClassClusterBatches:
-    settings = {"groups": GROUPS, "group_size": SIZE, "gold_share": 0.5, "class_mix": "natural",
-                "seed": 0}
+    settings = {
+        "groups": GROUPS,
+        "group_size": SIZE,
+        "gold_share": 0.5,
+        "class_mix": "natural",
+        "seed": 0,
+    }
     return ClassClusterBatches(
-        texts["label"].to_numpy(), texts["cluster"].to_numpy(), texts["gold"].to_numpy(),
+        texts["label"].to_numpy(),
+        texts["cluster"].to_numpy(),
+        texts["gold"].to_numpy(),
         **(settings | changes),
     )
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8).filter(lambda v: sum(v) > 0.01),
-       st.integers(0, 60))
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=8).filter(lambda v: sum(v) > 0.01),
+    st.integers(0, 60),
+)
 def test_apportion_gives_all_seats_and_each_at_least_one(values, more):
     shares = np.array(values) / sum(values)
     seats = len(values) + more
@@ -119,8 +128,14 @@ def test_clusters_are_drawn_by_their_size():
     clusters = np.repeat(list(sizes) * 3, list(sizes.values()) * 3)
     labels = np.repeat([0, 1, 2], 400)
     batches = ClassClusterBatches(
-        labels, clusters, np.ones(1200, dtype=bool), groups=9, group_size=2, gold_share=1.0,
-        class_mix="equal", seed=0,
+        labels,
+        clusters,
+        np.ones(1200, dtype=bool),
+        groups=9,
+        group_size=2,
+        gold_share=1.0,
+        class_mix="equal",
+        seed=0,
     )
     drawn = clusters[np.concatenate([batches[step] for step in range(300)])]
     assert (drawn == 0).mean() == pytest.approx(0.75, abs=0.02)
@@ -129,8 +144,14 @@ def test_clusters_are_drawn_by_their_size():
 def test_a_small_cluster_gives_a_text_twice():
     labels, clusters = np.array([0, 1, 2]), np.array([5, 6, 7])
     batches = ClassClusterBatches(
-        labels, clusters, np.ones(3, dtype=bool), groups=3, group_size=4, gold_share=0.5,
-        class_mix="natural", seed=0,
+        labels,
+        clusters,
+        np.ones(3, dtype=bool),
+        groups=3,
+        group_size=4,
+        gold_share=0.5,
+        class_mix="natural",
+        seed=0,
     )
     assert sorted(batches[0].tolist()) == [0] * 4 + [1] * 4 + [2] * 4
 
@@ -155,8 +176,12 @@ def test_a_class_without_gold_texts_is_an_error(texts):
 
 def loss_of(lambda_metric: float, lambda_class: float = 0.7) -> CombinedLoss:
     return CombinedLoss(
-        12, lambda_class=lambda_class, lambda_metric=lambda_metric, temperature=0.2,
-        projection_dimensions=5, seed=3,
+        12,
+        lambda_class=lambda_class,
+        lambda_metric=lambda_metric,
+        temperature=0.2,
+        projection_dimensions=5,
+        seed=3,
     )
 
 
@@ -246,18 +271,42 @@ def test_hold_out_cuts_a_share_of_each_label(share):
 
 def test_pseudo_labelled_are_the_kept_texts_with_their_prediction():
     texts = pd.DataFrame(
-        {"text_id": ["а1", "б2", "в3"], "text": ["раз", "два", "три"], "source": ["х", "х", "у"],
-         "audit_label": [2, 2, 2]}
+        {
+            "text_id": ["а1", "б2", "в3"],
+            "text": ["раз", "два", "три"],
+            "source": ["х", "х", "у"],
+            "audit_label": [2, 2, 2],
+        }
     )
     clusters = pd.DataFrame(
-        {"text_id": ["в3", "б2", "а1"], "cluster": [7, 8, 9], "distance": [0.1, 0.2, 0.3],
-         "predicted": [0, 1, 2], "confidence": [0.9, 0.5, 0.95], "purity": [1.0, 0.6, 0.97],
-         "kept": [True, False, True]}
+        {
+            "text_id": ["в3", "б2", "а1"],
+            "cluster": [7, 8, 9],
+            "distance": [0.1, 0.2, 0.3],
+            "predicted": [0, 1, 2],
+            "confidence": [0.9, 0.5, 0.95],
+            "purity": [1.0, 0.6, 0.97],
+            "kept": [True, False, True],
+        }
     )
     result = pseudo_labelled(texts, clusters)
     assert result.to_dict("records") == [
-        {"text_id": "а1", "text": "раз", "source": "х", "label": 2, "cluster": 9,
-         "confidence": 0.95, "purity": 0.97},
-        {"text_id": "в3", "text": "три", "source": "у", "label": 0, "cluster": 7,
-         "confidence": 0.9, "purity": 1.0},
+        {
+            "text_id": "а1",
+            "text": "раз",
+            "source": "х",
+            "label": 2,
+            "cluster": 9,
+            "confidence": 0.95,
+            "purity": 0.97,
+        },
+        {
+            "text_id": "в3",
+            "text": "три",
+            "source": "у",
+            "label": 0,
+            "cluster": 7,
+            "confidence": 0.9,
+            "purity": 1.0,
+        },
     ]  # and no audit label

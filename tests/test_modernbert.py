@@ -57,7 +57,13 @@ def trained(tiny_checkpoint: str, tmp_path_factory) -> Encoder:
     )
     batches = ShuffledBatches([len(ids) for ids in texts.token_ids], 4, 0)
     history = fit(
-        encoder, texts, texts, batches, params=params, steps=20, evaluate_at=[10],
+        encoder,
+        texts,
+        texts,
+        batches,
+        params=params,
+        steps=20,
+        evaluate_at=[10],
         state_dir=tmp_path_factory.mktemp("state"),
     )
     assert history["validation_macro_f1"].max() == 1.0  # seven sentences by heart
@@ -112,7 +118,9 @@ def test_it_loads_outside_this_project(trained, saved, tmp_path):
     assert (saved / "model.py").exists()
     done = subprocess.run(
         [sys.executable, "-c", OUTSIDE, str(saved), json.dumps(SENTENCES)],
-        capture_output=True, text=True, cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
         env=os.environ | {"HF_HOME": str(tmp_path / "hub"), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
@@ -122,9 +130,7 @@ def test_it_loads_outside_this_project(trained, saved, tmp_path):
 
 
 def test_embeds_a_corpus_into_a_bank(trained, tmp_path):
-    texts = pd.DataFrame(
-        {"text_id": [f"{i:016x}" for i in range(28)], "text": SENTENCES * 4}
-    )
+    texts = pd.DataFrame({"text_id": [f"{i:016x}" for i in range(28)], "text": SENTENCES * 4})
     params = EmbedCorpusParams(shard_size=10, precision="float32", device="cpu")
     write_bank(trained, texts, tmp_path, params)
     shards = list(read_bank(tmp_path))
@@ -162,8 +168,10 @@ def test_texts_are_cut_at_max_tokens_with_their_special_tokens(tiny_checkpoint):
 
 
 def test_more_tokens_than_positions_is_an_error(tiny_checkpoint, saved):
-    for load in (lambda: fresh(tiny_checkpoint, max_tokens=1025),
-                 lambda: load_classifier(saved, 1025)):
+    for load in (
+        lambda: fresh(tiny_checkpoint, max_tokens=1025),
+        lambda: load_classifier(saved, 1025),
+    ):
         with pytest.raises(UserError, match=r"max_tokens: 1025 is more than .* 1024 positions"):
             load()
 

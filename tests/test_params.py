@@ -171,8 +171,8 @@ def test_accepted_exactly_within_the_bounds(bound, data):
     step, name, low, high, low_allowed, high_allowed = bound
     numbers = st.integers(-10, 100_010) if isinstance(low, int) else st.floats(-0.5, 1.5)
     value = data.draw(numbers | st.sampled_from([low, high]))
-    allowed = low < value < high or (value == low and low_allowed) or (
-        value == high and high_allowed
+    allowed = (
+        low < value < high or (value == low and low_allowed) or (value == high and high_allowed)
     )
     if allowed:
         assert getattr(params.resolve({step: {name: value}}, []).steps[step], name) == value
@@ -197,7 +197,9 @@ def test_a_section_beats_the_top_level_which_beats_the_default():
     run = params.resolve({"02_base_classifier": {"max_tokens": 64}, "max_tokens": 32}, [])
     found = {name: p.max_tokens for name, p in run.steps.items() if hasattr(p, "max_tokens")}
     assert found == {
-        "02_base_classifier": 64, "03_embed_corpus": 32, "05_metric_learning": 32,
+        "02_base_classifier": 64,
+        "03_embed_corpus": 32,
+        "05_metric_learning": 32,
         "06_final_eval": 32,
     }
 
@@ -211,7 +213,9 @@ def test_override_values_are_yaml():
     run = params.resolve({}, ["sources=[sample, local]", "data_dir=/data/тексты", "max_corpus=~"])
     gold = run.steps["01_gold_data"]
     assert (gold.sources, gold.data_dir, gold.max_corpus) == (
-        ["sample", "local"], "/data/тексты", None
+        ["sample", "local"],
+        "/data/тексты",
+        None,
     )
 
 
@@ -228,8 +232,10 @@ def test_override_values_are_yaml():
     ],
 )
 def test_bad_override(override, fragments):
-    (line,) = problems({}, [override]) if "YAML" not in fragments else (
-        " ".join(problems({}, [override])),
+    (line,) = (
+        problems({}, [override])
+        if "YAML" not in fragments
+        else (" ".join(problems({}, [override])),)
     )
     for fragment in fragments:
         assert fragment in line

@@ -47,8 +47,16 @@ def history_frame(**columns) -> pd.DataFrame:
 
 def metric_rows() -> list[dict]:
     return [
-        {"name": name, "model": model, "dataset": dataset, "split": "test", "texts": 50,
-         "value": value, "low": value - 0.05, "high": value + 0.04}
+        {
+            "name": name,
+            "model": model,
+            "dataset": dataset,
+            "split": "test",
+            "texts": 50,
+            "value": value,
+            "low": value - 0.05,
+            "high": value + 0.04,
+        }
         for name, shift in (("macro_f1", 0.0), ("accuracy", 0.1))
         for dataset in ("gold", "отзывы")
         for model, value in (("base", 0.6 + shift), ("final", 0.7 + shift), ("final - base", 0.1))
@@ -108,8 +116,10 @@ def test_every_function_returns_its_figure_and_leaves_none_open(name, tmp_path):
 
 def test_every_figure_of_the_module_is_tested():
     returning = {
-        name for name, function in vars(plots).items()
-        if getattr(function, "__module__", "") == plots.__name__ and not name.startswith("_")
+        name
+        for name, function in vars(plots).items()
+        if getattr(function, "__module__", "") == plots.__name__
+        and not name.startswith("_")
         and function.__annotations__.get("return") in ("Figure", "go.Figure")
     }
     assert returning == set(all_figures())
@@ -126,8 +136,10 @@ def test_class_counts_are_those_of_the_frame():
 
 
 def test_length_histogram_has_a_line_per_frame():
-    frames = {"gold": pd.DataFrame({"text": ["а" * 10, "б" * 100]}),
-              "corpus": pd.DataFrame({"text": ["в" * 1000, ""]})}
+    frames = {
+        "gold": pd.DataFrame({"text": ["а" * 10, "б" * 100]}),
+        "corpus": pd.DataFrame({"text": ["в" * 1000, ""]}),
+    }
     axes = plots.length_histogram(frames).axes[0]
     assert sorted(texts_of(axes)) == ["corpus", "gold"]
     assert axes.get_xscale() == "log" and len(axes.patches) == 2
@@ -230,7 +242,9 @@ def test_umap_view_has_three_colour_buttons():
     figure = plots.umap_view(points, frame, "Карта")
     (menu,) = figure.layout.updatemenus
     assert [button.label for button in menu.buttons] == [
-        "colour: predicted class", "colour: purity", "colour: cluster"
+        "colour: predicted class",
+        "colour: purity",
+        "colour: cluster",
     ]
     by_class, by_purity, by_cluster = (button.args[0] for button in menu.buttons)
     assert list(by_class["marker.color"]) == [plots.COLORS[name] for name in LABELS]
@@ -283,7 +297,8 @@ def test_class_share_bars_keep_the_rows():
 def test_intervals_show_both_models_per_data_set():
     axes = plots.intervals(metric_rows(), "macro_f1", "Сравнение").axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "gold (test, 50 texts)", "отзывы (test, 50 texts)"
+        "gold (test, 50 texts)",
+        "отзывы (test, 50 texts)",
     ]
     bars = sorted(tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2)
     assert np.array(bars) == pytest.approx(np.array([(0.55, 0.64)] * 2 + [(0.65, 0.74)] * 2))

@@ -187,7 +187,8 @@ def test_no_paths_of_one_machine():
     files = [PROJECT / "README.md"] if (PROJECT / "README.md").exists() else []
     for folder in ("src", "notebooks", "params"):
         files += [
-            path for path in (PROJECT / folder).rglob("*")
+            path
+            for path in (PROJECT / folder).rglob("*")
             if path.suffix in kinds and not any(".egg-info" in part for part in path.parts)
         ]
     assert len(files) > 20

@@ -63,27 +63,43 @@ def png(tmp_path: Path) -> bytes:
 
 def notebook_with_outputs(picture: bytes) -> nbformat.NotebookNode:
     frame = pd.DataFrame(
-        {"text": [HOSTILE, "обычный текст", "хороший текст"], "source": [HOSTILE, "а", "б"],
-         "cluster": [0, 1, 2], "predicted": [0, 1, 2], "confidence": 0.9, "purity": 0.8}
+        {
+            "text": [HOSTILE, "обычный текст", "хороший текст"],
+            "source": [HOSTILE, "а", "б"],
+            "cluster": [0, 1, 2],
+            "predicted": [0, 1, 2],
+            "confidence": 0.9,
+            "purity": 0.8,
+        }
     )
     figure = plots.umap_view(np.eye(3)[:, :2], frame, "Карта корпуса")
     table = frame[["text", "source"]]
     outputs = [
         new_output("stream", name="stdout", text=f"прочитано: {HOSTILE}\n"),
         new_output("stream", name="stderr", text="embedding: 100%|███| 3/3\n"),
-        new_output("execute_result", execution_count=1,
-                   data={"text/html": table.to_html(), "text/plain": str(table)}),
+        new_output(
+            "execute_result",
+            execution_count=1,
+            data={"text/html": table.to_html(), "text/plain": str(table)},
+        ),
         new_output("display_data", data={report.PLOTLY_MIME: json.loads(figure.to_json())}),
-        new_output("display_data", data={"image/png": base64.b64encode(picture).decode("ascii"),
-                                         "text/plain": "<Figure size 700x350>"}),
+        new_output(
+            "display_data",
+            data={
+                "image/png": base64.b64encode(picture).decode("ascii"),
+                "text/plain": "<Figure size 700x350>",
+            },
+        ),
     ]
     return new_notebook(
         cells=[
             new_markdown_cell("# 04 · Кластеры и чистота\n\nЧто *здесь* видно."),
             new_code_cell("table  # таблица", execution_count=1, outputs=outputs),
         ],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"},
-                  "language_info": {"name": "python"}},
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3"},
+            "language_info": {"name": "python"},
+        },
     )
 
 
@@ -107,7 +123,9 @@ def test_the_report_has_a_front_page_a_page_per_notebook_and_its_own_script(run_
     index = report.write(run_dir)
     assert index == run_dir / "report" / "index.html"
     assert sorted(path.name for path in index.parent.iterdir()) == [
-        f"{NAME}.html", "index.html", "plotly.min.js",
+        f"{NAME}.html",
+        "index.html",
+        "plotly.min.js",
     ]
     assert "plotly.js" in (index.parent / "plotly.min.js").read_text(encoding="utf-8")[:500]
     front = Page(index)
@@ -171,8 +189,16 @@ def test_progress_bars_are_dropped(page):
 def test_headline_table_comes_from_the_last_step(run_dir):
     assert "macro-F1" not in Page(report.write(run_dir)).text
     rows = [
-        {"name": name, "model": "final", "dataset": "gold", "split": "test", "texts": 321,
-         "value": value, "low": value - 0.02, "high": value + 0.01}
+        {
+            "name": name,
+            "model": "final",
+            "dataset": "gold",
+            "split": "test",
+            "texts": 321,
+            "value": value,
+            "low": value - 0.02,
+            "high": value + 0.01,
+        }
         for name, value in (("macro_f1", 0.7654), ("accuracy", 0.8123))
     ]
     (run_dir / "06_final_eval").mkdir()

@@ -36,8 +36,13 @@ GOOD = "Хорошо,positive,чат\n"
         pytest.param("text;label\nХорошо;positive\n", ["no column 'text'"], id="semicolons"),
         pytest.param(
             HEAD + GOOD + "Плохо,negativ,чат\n",
-            ["line 3", "column label", "'negativ'", "negative, neutral, positive",
-             "nearest: negative"],
+            [
+                "line 3",
+                "column label",
+                "'negativ'",
+                "negative, neutral, positive",
+                "nearest: negative",
+            ],
             id="unknown label",
         ),
         pytest.param(b"", ["is empty", "text,label,source"], id="empty file"),
@@ -63,11 +68,13 @@ GOOD = "Хорошо,positive,чат\n"
             id="too many",
         ),
         pytest.param(
-            HEAD + GOOD + '"Плохо,negative,чат\n', ["line 3", "not readable as CSV"],
+            HEAD + GOOD + '"Плохо,negative,чат\n',
+            ["line 3", "not readable as CSV"],
             id="truncated quote",
         ),
         pytest.param(
-            HEAD + GOOD + '"Плохо" очень,negative,чат\n', ["line 3", "not readable as CSV"],
+            HEAD + GOOD + '"Плохо" очень,negative,чат\n',
+            ["line 3", "not readable as CSV"],
             id="quote inside a field",
         ),
         pytest.param(
@@ -81,7 +88,8 @@ GOOD = "Хорошо,positive,чат\n"
             id="windows line ends",
         ),
         pytest.param(
-            HEAD + GOOD + '"Плохо\nочень",bad,чат\n', ["line 3", "'bad'"],
+            HEAD + GOOD + '"Плохо\nочень",bad,чат\n',
+            ["line 3", "'bad'"],
             id="first line of the record itself",
         ),
         pytest.param(
@@ -135,8 +143,13 @@ def test_values_arrive_as_written(tmp_path):
     write(tmp_path, "a_train.csv", f'\ufefftext,label,source\n"{text}", Positive ,чат\n')
     (row,) = read(local(tmp_path))
     assert row == {
-        "text": 'Он сказал: "да",\nи ушёл 😀', "label": "positive", "original_label": " Positive ",
-        "source": "чат", "group": "local", "role": "gold", "split": None,
+        "text": 'Он сказал: "да",\nи ушёл 😀',
+        "label": "positive",
+        "original_label": " Positive ",
+        "source": "чат",
+        "group": "local",
+        "role": "gold",
+        "split": None,
     }
 
 
@@ -151,7 +164,9 @@ def test_a_file_takes_the_first_matching_role(tmp_path):
         write(tmp_path, f"{name}.csv", f"text,label\nТекст {name},positive\n")
     found = {row["source"]: (row["role"], row["split"]) for row in read(local(tmp_path))}
     assert found == {
-        "a_test": ("gold", "test"), "a_train_test": ("gold", "test"), "a_train": ("gold", None),
+        "a_test": ("gold", "test"),
+        "a_train_test": ("gold", "test"),
+        "a_train": ("gold", None),
         "b": ("corpus", None),
     }
 
@@ -163,7 +178,9 @@ def test_role_patterns_are_parameters_and_unmatched_files_are_left_alone(tmp_pat
     write(tmp_path, "notes.txt", b"\xff")
     chosen = local(tmp_path, test_files=["x.csv"], gold_files=["y.csv"], corpus_files=["[z]*.csv"])
     assert {row["source"]: row["role"] for row in read(chosen)} == {
-        "x": "gold", "y": "gold", "z": "corpus"
+        "x": "gold",
+        "y": "gold",
+        "z": "corpus",
     }
 
 
@@ -412,7 +429,8 @@ def test_labels_of_other_languages_do_not_matter():
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionError("no route to host\nmore"), ConnectionError(), TimeoutError()],
+    "error",
+    [ConnectionError("no route to host\nmore"), ConnectionError(), TimeoutError()],
     ids=["with text", "without text", "time-out"],
 )
 def test_without_network_the_error_says_what_to_do(monkeypatch, error):
@@ -424,8 +442,12 @@ def test_without_network_the_error_says_what_to_do(monkeypatch, error):
         read(GoldDataParams(sources=["ru_reviews"]))
     message = str(caught.value)
     for fragment in (
-        "'ru_reviews'", "ai-forever/ru-reviews-classification", "split train",
-        type(error).__name__, "HF_HUB_OFFLINE", "sources: [local]",
+        "'ru_reviews'",
+        "ai-forever/ru-reviews-classification",
+        "split train",
+        type(error).__name__,
+        "HF_HUB_OFFLINE",
+        "sources: [local]",
     ):
         assert fragment in message
     assert "\n" not in message
@@ -461,8 +483,13 @@ def test_hub_rows_come_in_chunks_and_none_is_lost(monkeypatch, count):
     official = {text for frame in frames for text in frame.loc[frame["split"] == "test", "text"]}
     assert official == {f"test {number}" for number in range(count)}
     assert asked == [
-        ("ai-forever/ru-reviews-classification", None, split,
-         "f6d2c31f4dc6b88f468552750bfec05b4b41b05a", True)
+        (
+            "ai-forever/ru-reviews-classification",
+            None,
+            split,
+            "f6d2c31f4dc6b88f468552750bfec05b4b41b05a",
+            True,
+        )
         for split in ("train", "validation", "test")
     ]
 

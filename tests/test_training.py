@@ -33,8 +33,13 @@ WORDS = (
 
 
 def params_of(**changes) -> BaseClassifierParams:
-    settings = {"precision": "float32", "device": "cpu", "learning_rate": 2e-3,
-                "head_learning_rate": 1e-2, "max_tokens": 32}
+    settings = {
+        "precision": "float32",
+        "device": "cpu",
+        "learning_rate": 2e-3,
+        "head_learning_rate": 1e-2,
+        "max_tokens": 32,
+    }
     return BaseClassifierParams(**(settings | changes))
 
 
@@ -47,8 +52,17 @@ def toy(count: int, seed: int) -> pd.DataFrame:
 
 
 def run(
-    checkpoint: str, state_dir: Path, *, steps: int = 12, wrap=None, validation=None,
-    train=None, evaluate_at=(4, 8, 12), loss_module=None, loss=cross_entropy, **changes,
+    checkpoint: str,
+    state_dir: Path,
+    *,
+    steps: int = 12,
+    wrap=None,
+    validation=None,
+    train=None,
+    evaluate_at=(4, 8, 12),
+    loss_module=None,
+    loss=cross_entropy,
+    **changes,
 ) -> tuple[Encoder, pd.DataFrame]:
     params = params_of(**changes)
     encoder = new_classifier(
@@ -57,10 +71,16 @@ def run(
     texts = Texts.build(encoder, toy(96, 0) if train is None else train)
     batches = ShuffledBatches([len(ids) for ids in texts.token_ids], 16, params.seed)
     history = fit(
-        encoder, texts, Texts.build(encoder, toy(45, 1) if validation is None else validation),
+        encoder,
+        texts,
+        Texts.build(encoder, toy(45, 1) if validation is None else validation),
         wrap(batches) if wrap else batches,
-        params=params, steps=steps, evaluate_at=list(evaluate_at), state_dir=state_dir,
-        loss=loss, loss_module=loss_module,
+        params=params,
+        steps=steps,
+        evaluate_at=list(evaluate_at),
+        state_dir=state_dir,
+        loss=loss,
+        loss_module=loss_module,
     )
     return encoder, history
 
@@ -90,8 +110,9 @@ class StopAt:
         return self.batches[step]
 
 
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=150), st.integers(1, 7),
-       st.integers(0, 5))
+@given(
+    st.lists(st.integers(1, 200), min_size=1, max_size=150), st.integers(1, 7), st.integers(0, 5)
+)
 def test_batches_cover_each_text_once_per_epoch(lengths, batch_size, seed):
     batches = ShuffledBatches(np.array(lengths), batch_size, seed)
     again = ShuffledBatches(np.array(lengths), batch_size, seed)
@@ -134,8 +155,8 @@ def test_evaluation_steps_by_hand():
 
 
 @pytest.mark.parametrize(
-    "losses, expected", [([3, 2, 1], None), ([3, 1, 2], 20), ([1, 2, 3], 10), ([1], None),
-                         ([2, 1, 3, 1], 20)],
+    "losses, expected",
+    [([3, 2, 1], None), ([3, 1, 2], 20), ([1, 2, 3], 10), ([1], None), ([2, 1, 3, 1], 20)],
 )
 def test_overfitting_starts_at_the_lowest_validation_loss(losses, expected):
     history = pd.DataFrame(
@@ -206,8 +227,14 @@ def test_a_finished_run_is_not_trained_again(tiny_checkpoint, tmp_path):
 
 def test_the_parts_of_the_loss_are_restored_too(tiny_checkpoint, tmp_path):
     def supcon():
-        return CombinedLoss(32, lambda_class=1.0, lambda_metric=0.5, temperature=0.1,
-                            projection_dimensions=8, seed=0)
+        return CombinedLoss(
+            32,
+            lambda_class=1.0,
+            lambda_metric=0.5,
+            temperature=0.1,
+            projection_dimensions=8,
+            seed=0,
+        )
 
     loss, resumed = supcon(), supcon()
     whole, history = run(tiny_checkpoint, tmp_path / "a", loss=loss, loss_module=loss)
@@ -220,7 +247,8 @@ def test_the_parts_of_the_loss_are_restored_too(tiny_checkpoint, tmp_path):
     assert not same(loss.state_dict(), supcon().state_dict())  # it was trained
     np.testing.assert_allclose(
         history["train_total_loss"],
-        history["train_class_loss"] + 0.5 * history["train_metric_loss"], rtol=1e-5,
+        history["train_class_loss"] + 0.5 * history["train_metric_loss"],
+        rtol=1e-5,
     )
 
 
@@ -229,7 +257,8 @@ def test_frozen_word_embeddings_stay(tiny_checkpoint, tmp_path, frozen):
     encoder, _ = run(tiny_checkpoint, tmp_path, freeze_word_embeddings=frozen)
     start = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=32, seed=0)
     changed = {
-        name for name, value in encoder.model.named_parameters()
+        name
+        for name, value in encoder.model.named_parameters()
         if not torch.equal(value, start.model.get_parameter(name))
     }
     table = "encoder.embeddings.tok_embeddings.weight"
@@ -261,8 +290,14 @@ def test_texts_of_weight_zero_teach_nothing(tiny_checkpoint, tmp_path):
     assert texts.weights.dtype == np.float32
     batches = ShuffledBatches([len(ids) for ids in texts.token_ids], 32, 0)
     history = fit(
-        encoder, texts, Texts.build(encoder, toy(45, 1)), batches, params=params_of(), steps=60,
-        evaluate_at=[60], state_dir=tmp_path,
+        encoder,
+        texts,
+        Texts.build(encoder, toy(45, 1)),
+        batches,
+        params=params_of(),
+        steps=60,
+        evaluate_at=[60],
+        state_dir=tmp_path,
     )
     assert history["validation_macro_f1"].iloc[-1] > 0.9
 
@@ -271,20 +306,37 @@ def test_candidates_of_the_metric_step_are_trained_once(tiny_checkpoint, tmp_pat
     base, _ = run(tiny_checkpoint, tmp_path / "state")
     save_classifier(base, tmp_path / "base")
     params = MetricLearningParams(
-        precision="float32", device="cpu", steps=12, evaluations=3, max_tokens=32,
-        learning_rate=1e-3, head_learning_rate=5e-3, projection_dimensions=8,
+        precision="float32",
+        device="cpu",
+        steps=12,
+        evaluations=3,
+        max_tokens=32,
+        learning_rate=1e-3,
+        head_learning_rate=5e-3,
+        projection_dimensions=8,
     )
     frame = toy(120, 3)
     train, validation = Texts.build(base, frame), Texts.build(base, toy(45, 1))
     batches = ClassClusterBatches(
-        train.labels, np.arange(120) % 4, np.arange(120) < 60, groups=6, group_size=3,
-        gold_share=0.5, class_mix="equal", seed=0,
+        train.labels,
+        np.arange(120) % 4,
+        np.arange(120) < 60,
+        groups=6,
+        group_size=3,
+        gold_share=0.5,
+        class_mix="equal",
+        seed=0,
     )
     target = tmp_path / "candidate"
 
     def candidate(batches):
         return train_candidate(
-            0.5, train, validation, batches, params=params, base_dir=tmp_path / "base",
+            0.5,
+            train,
+            validation,
+            batches,
+            params=params,
+            base_dir=tmp_path / "base",
             directory=target,
         )
 

@@ -65,6 +65,8 @@ def fit_kmeans(
 ) -> KMeans:
     """Lloyd's K-Means by faiss on a random sample of the vectors; no cluster is empty.
 
+    Starts are k-means++ (Arthur and Vassilvitskii 2007): random ones get stuck much higher.
+
     Args:
         vectors: float32 [n, d], may be memory-mapped.
         clusters, iterations, restarts, sample: see `lib.params.ClusterPurityParams`.
@@ -88,6 +90,7 @@ def fit_kmeans(
         niter=iterations,
         nredo=restarts,
         seed=seed,
+        init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
         min_points_per_centroid=1,
         max_points_per_centroid=max(1, -(-len(train) // clusters)) + 1,  # the sample is ours
     )
@@ -96,17 +99,22 @@ def fit_kmeans(
 
 
 def _without_empty(kmeans: KMeans, vectors: np.ndarray) -> KMeans:
-    """Move the centroid of an empty cluster onto the text farthest from its own centroid."""
-    for _ in range(10):
+    """Move the centroids of empty clusters onto the texts farthest from their own centroid.
+
+    With fewer distinct vectors than clusters some stay empty.
+    """
+    for _ in range(len(kmeans.centroids)):
         assigned, distances = kmeans.assign(vectors)
         sizes = np.bincount(assigned, minlength=len(kmeans.centroids))
         empty = np.flatnonzero(sizes == 0)
         kmeans.inertia = float((distances.astype(np.float64) ** 2).mean())
-        if not len(empty):
+        if not len(empty) or not distances.any():
             break
         distances[sizes[assigned] == 1] = -1.0  # a text alone in its cluster stays there
-        farthest = np.argsort(-distances, kind="stable")[: len(empty)]
-        kmeans.centroids[empty] = vectors[farthest]
+        farthest = np.argsort(-distances, kind="stable")[: 20 * len(empty)]
+        _, first = np.unique(vectors[farthest], axis=0, return_index=True)  # copies count once
+        farthest = farthest[np.sort(first)][: len(empty)]
+        kmeans.centroids[empty[: len(farthest)]] = vectors[farthest]
     return kmeans
 
 

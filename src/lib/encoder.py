@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from lib import LABELS, embedded
@@ -114,10 +115,7 @@ def save_classifier(encoder: Encoder, path: Path) -> None:
 def resolve(base_model: str, cache_dir: str | None = None) -> str:
     """What `from_pretrained` gets for a base model's name: a directory or a hub id."""
     if base_model.startswith("embedded:"):
-        if base_model != embedded.EMBEDDED_NAME:
-            raise UserError(
-                f"base_model: no embedded model {base_model!r}; there is {embedded.EMBEDDED_NAME!r}"
-            )
+        _check_embedded(base_model)
         return str(embedded.checkpoint(Path(cache_dir).expanduser() if cache_dir else None))
     local = Path(base_model).expanduser()
     return str(local) if local.is_dir() else base_model
@@ -126,6 +124,7 @@ def resolve(base_model: str, cache_dir: str | None = None) -> str:
 def fingerprint(base_model: str, revision: str | None) -> str:
     """What identifies a base model's weights, without loading them."""
     if base_model.startswith("embedded:"):
+        _check_embedded(base_model)
         return f"{embedded.package_file().stat().st_size} bytes, format {embedded.FORMAT}"
     local = Path(base_model).expanduser()
     if local.is_dir():
@@ -172,6 +171,13 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
+def _check_embedded(base_model: str) -> None:
+    if base_model != embedded.EMBEDDED_NAME:
+        raise UserError(
+            f"base_model: no embedded model {base_model!r}; there is {embedded.EMBEDDED_NAME!r}"
+        )
+
+
 def _allowed_tokens(config: transformers.PretrainedConfig, max_tokens: int) -> int:
     positions = getattr(config, "max_position_embeddings", max_tokens)
     if config.model_type in ("xlm-roberta", "roberta"):
@@ -187,7 +193,7 @@ def _allowed_tokens(config: transformers.PretrainedConfig, max_tokens: int) -> i
 def _explained(name: str):
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "")
         raise UserError(
             f"base_model: cannot load {name!r} ({type(error).__name__}: {reason[:200]}). "

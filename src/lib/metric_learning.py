@@ -10,6 +10,7 @@ Reference: Khosla et al. 2020, "Supervised Contrastive Learning", arXiv:2004.113
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -127,8 +128,8 @@ class ClassClusterBatches:
                 gold_groups = groups
             gold_clusters = gold_pool.draw_clusters(gold_groups, rng)
             pseudo_clusters = pseudo_pool.draw_clusters(groups - gold_groups, rng, gold_clusters)
-            chosen += [gold_pool.draw_texts(c, self.group_size, rng) for c in gold_clusters]
-            chosen += [pseudo_pool.draw_texts(c, self.group_size, rng) for c in pseudo_clusters]
+            chosen += gold_pool.draw_texts(gold_clusters, self.group_size, rng)
+            chosen += pseudo_pool.draw_texts(pseudo_clusters, self.group_size, rng)
         return np.concatenate(chosen)
 
 
@@ -156,9 +157,16 @@ class _Pool:
             wanted += [int(c) for c in rng.choice(self.names, size=missing, p=self.shares)]
         return wanted
 
-    def draw_texts(self, cluster: int, count: int, rng: np.random.Generator) -> np.ndarray:
-        members = self.members[cluster]
-        return rng.choice(members, size=count, replace=len(members) < count)
+    def draw_texts(
+        self, clusters: list[int], group_size: int, rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """One group per entry; a text comes twice only if its cluster has too few."""
+        drawn = []
+        for cluster, groups in Counter(clusters).items():
+            # one shuffle, repeated if need be: no group holds a text twice unless it must
+            shuffled = rng.permutation(self.members[cluster])
+            drawn.append(np.resize(shuffled, groups * group_size))
+        return drawn
 
 
 def pseudo_labelled(texts: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:

@@ -23,14 +23,14 @@ from tqdm import tqdm
 from lib.artifacts import atomic
 from lib.encoder import Encoder, hardware
 from lib.evaluation import macro_f1
-from lib.inference import pad, predict
+from lib.inference import pad, predict, token_budget_batches
 from lib.model import PooledClassifier, PooledClassifierOutput
 from lib.params import TrainingParams
 
 log = logging.getLogger(__name__)
 
 MAX_GRADIENT_NORM = 1.0
-CHUNK = 16  # texts that go through the encoder together
+CPU_CHUNK_TOKENS = 512  # padded tokens at a time: 1.2x as fast as 1024, 1.6x as one piece
 LENGTH_POOL = 32  # batches sorted by length together: little padding, yet well mixed
 
 
@@ -191,12 +191,11 @@ def forward(
     The loss still sees the whole batch. Batches drawn by class and cluster mix lengths: padded to
     the longest they would hold several times as many tokens as their texts have.
     """
-    order = np.argsort([len(row) for row in token_ids], kind="stable")
-    outputs = [
-        model(**pad([token_ids[i] for i in order[start : start + CHUNK]], pad_id, device))
-        for start in range(0, len(order), CHUNK)
-    ]
-    back = torch.from_numpy(np.argsort(order, kind="stable")).to(device)
+    lengths = np.array([len(row) for row in token_ids])
+    budget = CPU_CHUNK_TOKENS if device.type == "cpu" else int(lengths.max()) * len(lengths)
+    chunks = list(token_budget_batches(lengths, budget))
+    outputs = [model(**pad([token_ids[i] for i in chunk], pad_id, device)) for chunk in chunks]
+    back = torch.from_numpy(np.argsort(np.concatenate(chunks), kind="stable")).to(device)
     return PooledClassifierOutput(
         logits=torch.cat([output.logits for output in outputs])[back],
         pooled=torch.cat([output.pooled for output in outputs])[back],
