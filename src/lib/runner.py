@@ -41,6 +41,7 @@ def run(
         UserError: bad input or parameters; nothing half-written is left.
     """
     chosen = choose_steps(first, last, only)
+    params = absolute_paths(params)
     check_inputs(params, chosen)
     run_dir = outputs / params.run
     started = time.time()
@@ -84,6 +85,19 @@ def find_step(name: str) -> str:
         nearest = difflib.get_close_matches(name, STEPS, n=1, cutoff=0.0)[0]
         raise UserError(f"no step {name!r}; the nearest valid name is {nearest!r}")
     return found[0]
+
+
+def absolute_paths(params: RunParams) -> RunParams:
+    """Folders given relative to the working directory, made absolute: notebooks run elsewhere."""
+    steps = {}
+    for name, step in params.steps.items():
+        paths = {
+            field: str(Path(value).expanduser().resolve())
+            for field in ("data_dir", "cache_dir", "base_model")
+            if (value := getattr(step, field, None)) and Path(value).expanduser().is_dir()
+        }
+        steps[name] = step.model_copy(update=paths)
+    return RunParams(params.run, steps)
 
 
 def check_inputs(params: RunParams, chosen: list[str]) -> None:
