@@ -185,8 +185,9 @@ def test_confusion_matrices_show_counts_and_row_shares():
     figure = plots.confusion_matrices({"base": matrix, "final": matrix.T}, "gold test, 20 texts")
     cells = [[text.get_text() for text in axes.texts] for axes in figure.axes]
     assert cells[0] == [str(n) for n in matrix.ravel()]
-    assert cells[1] == ["0.80", "0.10", "0.10", "0.00", "0.50", "0.50", "0.00", "0.00", "0.00"]
-    assert cells[2] == [str(n) for n in matrix.T.ravel()]
+    assert cells[1] == [str(n) for n in matrix.T.ravel()]
+    assert cells[2] == ["0.80", "0.10", "0.10", "0.00", "0.50", "0.50", "0.00", "0.00", "0.00"]
+    assert cells[3] == ["1.00", "0.00", "0.00", "0.17", "0.83", "0.00", "0.17", "0.83", "0.00"]
     assert figure.axes[0].get_title() == "base: texts\ngold test, 20 texts"
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == list(LABELS)
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("predicted", "true")

@@ -64,6 +64,16 @@ def test_bad_input_stops_before_anything_starts(arguments, parts, tmp_path, caps
     assert not outputs.exists()
 
 
+def test_relative_folders_are_made_absolute(tmp_path, monkeypatch):
+    """Notebooks run in their own folder, so a relative data_dir must not reach them."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    loaded = params.load(LOCAL, ["data_dir=mine", "base_model=jhu-clsp/mmBERT-base"])
+    steps = runner.absolute_paths(loaded).steps
+    assert steps["01_gold_data"].data_dir == str(tmp_path / "mine")
+    assert steps["02_base_classifier"].base_model == "jhu-clsp/mmBERT-base"
+
+
 def test_only_without_earlier_steps_says_which_is_missing(tmp_path, capsys):
     """This message comes from inside the notebook: it must arrive as clean as the others."""
     assert main(["run", DEMO, "--outputs", str(tmp_path), "--only", "04"]) == 2

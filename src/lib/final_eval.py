@@ -55,6 +55,9 @@ def compare_models(
     return rows + compare(true, predicted["base"], predicted["final"], **about)
 
 
+ALL_AUDIT = "all audit texts"
+
+
 def compare_by_source(
     frame: pd.DataFrame, *, split: str, samples: int, seed: int
 ) -> list[dict[str, Any]]:

@@ -140,13 +140,13 @@ def confidence_histogram(predicted: np.ndarray, confidence: np.ndarray) -> Figur
 
 
 def confusion_matrices(matrices: dict[str, np.ndarray], dataset: str) -> Figure:
-    """For each named matrix int [3, 3] its counts and its row shares, side by side."""
-    figure, axes = plt.subplots(len(matrices), 2, figsize=(10, 4 * len(matrices)), squeeze=False)
-    for row, (name, matrix) in zip(axes, matrices.items(), strict=True):
+    """Named matrices int [3, 3] side by side: counts above, row shares below."""
+    figure, axes = plt.subplots(2, len(matrices), figsize=(5 * len(matrices) + 1, 8), squeeze=False)
+    for column, (name, matrix) in zip(axes.T, matrices.items(), strict=True):
         shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        for axis, values, form, kind in (
-            (row[0], matrix, "d", "texts"),
-            (row[1], shares, ".2f", "share of the true class"),
+        for axis, values, form, kind, top in (
+            (column[0], matrix, "d", "texts", None),
+            (column[1], shares, ".2f", "share of the true class", 1),
         ):
             sns.heatmap(
                 values,
@@ -155,10 +155,10 @@ def confusion_matrices(matrices: dict[str, np.ndarray], dataset: str) -> Figure:
                 cmap="Blues",
                 ax=axis,
                 cbar=False,
+                vmin=0,
+                vmax=top,
                 xticklabels=LABELS,
                 yticklabels=LABELS,
-                vmin=0,
-                vmax=1 if form == ".2f" else None,
             )
             axis.set(title=f"{name}: {kind}\n{dataset}", xlabel="predicted", ylabel="true")
     return _done(figure)

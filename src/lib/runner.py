@@ -178,5 +178,5 @@ def print_summary(run_dir: Path, page: Path, seconds: float) -> None:
     """Print the figures of the run, and where the report is."""
     rows = artifacts.read_metrics(run_dir, "06_final_eval")
     if rows:
-        print("\n" + metrics_table(rows).to_string(index=False))
+        print("\n" + metrics_table(report.headline(rows)).to_string(index=False))
     print(f"\n{seconds:.0f} s in all. Report: {page}")
