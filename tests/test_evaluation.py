@@ -19,6 +19,7 @@ from lib.evaluation import (
     confusion,
     evaluate,
     f1_per_class,
+    label_counts,
     macro_f1,
     metrics_table,
     resample,
@@ -207,3 +208,10 @@ def test_metrics_table_shows_one_metric_with_its_interval():
             "95% interval": "1.000 … 1.000",
         }
     ]
+
+
+def test_label_counts_show_absent_classes():
+    frames = {"полный": pd.DataFrame({"label": [0, 2, 2]}), "пустой": pd.DataFrame({"label": []})}
+    table = label_counts(frames)
+    assert table["полный"].tolist() == [1, 0, 2] and table["пустой"].tolist() == [0, 0, 0]
+    assert table.index.tolist() == ["negative", "neutral", "positive"]

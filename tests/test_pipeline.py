@@ -44,9 +44,9 @@ def data_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def overrides(tiny_modernbert, data_dir) -> list[str]:
+def overrides(tiny_checkpoint, data_dir) -> list[str]:
     return [
-        f"base_model={tiny_modernbert}",
+        f"base_model={tiny_checkpoint}",
         f"data_dir={data_dir}",
         "run=tiny",
         "device=cpu",

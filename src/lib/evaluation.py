@@ -144,6 +144,15 @@ def class_shares(predictions: dict[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(shares, orient="index", columns=list(LABELS))
 
 
+def label_counts(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Number of texts per class (rows) and frame (columns), from the frames' `label`."""
+    counts = {
+        name: np.bincount(frame["label"].to_numpy(dtype=np.int64), minlength=K)
+        for name, frame in frames.items()
+    }
+    return pd.DataFrame(counts, index=list(LABELS))
+
+
 def border_errors(frame: pd.DataFrame, model: str, count: int) -> pd.DataFrame:
     """The most confident mistakes between neutral and another class.
 
