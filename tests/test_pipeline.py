@@ -151,7 +151,7 @@ def test_goes_on_after_a_kill(run_dir, overrides, tmp_path):
         "--to",
         "02",
     ]
-    long = [*overrides, "epochs=60", "evaluations_per_epoch=2"]
+    long = [*overrides, "epochs=20"]
     arguments = [part for text in long for part in ("-p", text)]
     process = subprocess.Popen(command + arguments, stderr=subprocess.PIPE, text=True)
     state = tmp_path / "tiny" / "02_base_classifier" / "state" / "latest.pt"
