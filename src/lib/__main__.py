@@ -1,12 +1,14 @@
-"""The command line: `python -m lib run|params|report|sources`."""
+"""The command line: `python -m lib run|params|report|sources|bench`."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import sys
 from pathlib import Path
 
+from lib.bench import BENCHMARKS
 from lib.errors import UserError
 
 
@@ -52,6 +54,14 @@ def _parser() -> argparse.ArgumentParser:
 
     sources = commands.add_parser("sources", help="list the data sets that can be named")
     sources.set_defaults(command=_sources)
+
+    bench = commands.add_parser("bench", help="measure speed and memory on this machine")
+    benchmarks = bench.add_subparsers(required=True, metavar="NAME")
+    for name, description in BENCHMARKS.items():
+        module = importlib.import_module(f"lib.bench.{name}")
+        one = benchmarks.add_parser(name, help=description, description=description)
+        module.add_arguments(one)
+        one.set_defaults(command=module.run)
     return parser
 
 

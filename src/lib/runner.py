@@ -94,7 +94,8 @@ def absolute_paths(params: RunParams) -> RunParams:
         paths = {
             field: str(Path(value).expanduser().resolve())
             for field in ("data_dir", "cache_dir", "base_model")
-            if (value := getattr(step, field, None)) and Path(value).expanduser().is_dir()
+            if (value := getattr(step, field, None))
+            and (field == "cache_dir" or Path(value).expanduser().is_dir())
         }
         steps[name] = step.model_copy(update=paths)
     return RunParams(params.run, steps)
