@@ -82,7 +82,9 @@ def all_figures() -> dict:
     shares = pd.DataFrame([[0.2, 0.3, 0.5]], index=["gold"], columns=list(LABELS))
     return {
         "class_counts": lambda: plots.class_counts(gold, "label", "Классы"),
-        "length_histogram": lambda: plots.length_histogram({"gold": gold, "corpus": frame}),
+        "length_histogram": lambda: plots.length_histogram(
+            pd.DataFrame({"table": ["gold", "corpus"], "characters": [10, 20]})
+        ),
         "training_curves": lambda: plots.training_curves(history_frame(), 20, "02"),
         "lambda_curves": lambda: plots.lambda_curves({0.0: history_frame(), 0.5: history_frame()}),
         "confidence_histogram": lambda: plots.confidence_histogram(labels, gold["confidence"]),
@@ -136,11 +138,9 @@ def test_class_counts_are_those_of_the_frame():
 
 
 def test_length_histogram_has_a_line_per_frame():
-    frames = {
-        "gold": pd.DataFrame({"text": ["а" * 10, "б" * 100]}),
-        "corpus": pd.DataFrame({"text": ["в" * 1000, ""]}),
-    }
-    axes = plots.length_histogram(frames).axes[0]
+    tables = ["gold", "gold", "corpus", "corpus"]
+    lengths = pd.DataFrame({"table": tables, "characters": [10, 100, 1000, 0]})
+    axes = plots.length_histogram(lengths).axes[0]
     assert sorted(texts_of(axes)) == ["corpus", "gold"]
     assert axes.get_xscale() == "log" and len(axes.patches) == 2
     ends = [patch.get_xy()[:, 0].max() for patch in axes.patches]

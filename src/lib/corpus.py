@@ -1,4 +1,4 @@
-"""Clean texts, stable ids, no duplicates, no leaks: from source rows to gold and corpus tables.
+"""Step 01 as a whole: source rows in, leak-free gold and corpus tables out, in bounded memory.
 
 The leak-free protocol:
 
@@ -8,285 +8,228 @@ The leak-free protocol:
    one up to case, punctuation and emoji, or is a near-duplicate of it, is dropped, so no test or
    validation text has a twin in gold train or in the corpus.
 3. Every drop is counted, by source and reason.
+
+Gold texts fit in memory. Corpus texts pass through in parts; what stays of each in memory is its
+id and its MinHash signature (see `lib.duplicates`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import html
-import re
-import unicodedata
-from collections.abc import Iterable
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rensa import RMinHash, RMinHashLSH
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from lib import LABELS
-from lib.artifacts import atomic
+from lib import LABELS, duplicates, staging
+from lib.artifacts import atomic, read_json, write_json
+from lib.cleaning import normalise
+from lib.counts import Counts
+from lib.duplicates import COARSE, MARGIN, SENSITIVE, MinHashIndex
 from lib.errors import UserError
+from lib.gold import NEAR_REASONS, RANKS, build_gold
+from lib.params import GoldDataParams
+from lib.sources import Portion
 
-SPLITS = ("train", "validation", "test")
 GOLD_COLUMNS = ["text_id", "text", "label", "source", "original_label", "split"]
 CORPUS_COLUMNS = ["text_id", "text", "source", "audit_label"]
-PERMUTATIONS = 128
-BANDS = 32  # 32 bands of 4 rows find 98.8% of the pairs at Jaccard 0.6, 99.98% at 0.7
-CHUNK = 20_000  # texts per MinHash batch; bounds memory
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\ufeff\ufffe]")
-_SPACE = re.compile(r"\s+")
-_STRESS = re.compile(r"[\u0300-\u036f]")  # combining marks: за́мок is замок
-_NOT_WORD = re.compile(r"[\W_]+")
-
-
-PREPARE_OPTIONS = (
-    "seed",
-    "validation_share",
-    "test_share",
-    "min_characters",
-    "max_characters",
-    "near_duplicate_similarity",
-    "max_gold_train",
-    "max_corpus",
+SUMMARY = "prepared.json"
+WORK = "work"
+_CORPUS_SCHEMA = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("text", pa.string()),
+        ("source", pa.string()),
+        ("audit_label", pa.int8()),
+    ]
 )
-"""Parameters of step 01 that `prepare` takes."""
+_COUNTS = b"counts"
 
 
-def clean(text: str) -> str:
-    """The text as the model sees it: NFC, HTML entities decoded, no control characters, white
-    space folded. Case, emoji, punctuation and typos stay: they carry sentiment."""
-    while (decoded := html.unescape(text)) != text:  # some sources escape twice
-        text = decoded
-    text = unicodedata.normalize("NFC", text)
-    text = _CONTROL.sub(" ", text)
-    return _SPACE.sub(" ", text).strip()
+@dataclass
+class Prepared:
+    """What `prepare` did, besides the tables: counts, and the sources that were unavailable."""
 
-
-def normalise(text: str) -> str:
-    """The text as duplicates are compared: letters and digits only, lower case, ё as е.
-
-    A text without any letter or digit (emoji, brackets) stays as it is.
-    """
-    folded = unicodedata.normalize("NFKC", text).lower().replace("ё", "е")
-    words = _NOT_WORD.sub(" ", _STRESS.sub("", folded)).strip()
-    return words or _SPACE.sub("", text)
-
-
-def text_id(text: str) -> str:
-    """Stable id of a text: 64-bit BLAKE2 of its normalised form, 16 hex digits."""
-    return hashlib.blake2b(normalise(text).encode("utf-8"), digest_size=8).hexdigest()
-
-
-class DropCounts:
-    """Counts texts per source, from reading to keeping.
-
-    `table` has one row per source and one column per reason.
-    """
-
-    def __init__(self) -> None:
-        self._counts: dict[str, dict[str, int]] = {}
-
-    def add(self, reason: str, sources: pd.Series) -> None:
-        """Count one text for each entry of `sources`."""
-        for source, count in sources.value_counts().items():
-            row = self._counts.setdefault(str(source), {})
-            row[reason] = row.get(reason, 0) + int(count)
-
-    def drop(self, frame: pd.DataFrame, bad: pd.Series | np.ndarray, reason: str) -> pd.DataFrame:
-        """`frame` without the rows marked in `bad`, which are counted under `reason`."""
-        bad = np.asarray(bad, dtype=bool)
-        self.add(reason, frame.loc[bad, "source"])
-        return frame.loc[~bad].reset_index(drop=True)
-
-    def table(self) -> pd.DataFrame:
-        """Counts as a table, sources as rows, reasons as columns in the order they came up."""
-        reasons = list(dict.fromkeys(r for row in self._counts.values() for r in row))
-        frame = pd.DataFrame.from_dict(self._counts, orient="index", columns=reasons)
-        return frame.fillna(0).astype(int).rename_axis("source")
+    counts: Counts
+    unavailable: dict[str, str]
 
 
 def prepare(
-    rows: Iterable[pd.DataFrame],
-    *,
-    seed: int,
-    validation_share: float,
-    test_share: float,
-    min_characters: int,
-    max_characters: int,
-    near_duplicate_similarity: float,
-    max_gold_train: int | None = None,
-    max_corpus: int | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Source rows in, leak-free gold and corpus out.
+    portions: Iterable[Portion],
+    directory: Path,
+    params: GoldDataParams,
+    on_part: Callable[[str, int], None] = lambda stage, rows: None,
+) -> Prepared:
+    """Read all portions and write `gold.parquet` and `corpus/part-*.parquet` into `directory`.
+
+    A run that was stopped goes on after the last finished part. The work folder is removed at the
+    end.
 
     Args:
-        rows: frames as `lib.sources.read` gives them.
-        others: see `lib.params.GoldDataParams`.
-    Returns:
-        gold [GOLD_COLUMNS], corpus [CORPUS_COLUMNS], and the counts per source: read, dropped by
-        reason, kept.
+        portions: as `lib.sources.portions` gives them.
+        on_part: called after each part with the stage (`read` or `deduplicate`) and its rows.
     Raises:
-        UserError: no gold text, a class without texts in a split, or no corpus text.
+        UserError: bad input, no gold text, a class without texts in a split, or no corpus text.
     """
-    counts = DropCounts()
-    frame = pd.concat(list(rows), ignore_index=True)
-    counts.add("read", frame["source"])
-    frame["text"] = [clean(text) for text in frame["text"]]
-    length = frame["text"].str.len()
-    # a text of an official test split is never dropped for its length
-    official = (frame["split"] == "test").to_numpy()
-    frame = counts.drop(frame, (length < min_characters) & ~official, "too short")
-    length, official = frame["text"].str.len(), (frame["split"] == "test").to_numpy()
-    frame = counts.drop(frame, (length > max_characters) & ~official, "too long")
-    frame["text_id"] = [text_id(text) for text in frame["text"]]
-
-    is_gold = (frame["role"] == "gold").to_numpy()
-    gold, corpus = frame[is_gold].reset_index(drop=True), frame[~is_gold].reset_index(drop=True)
-    gold = drop_gold_duplicates(gold, counts)
-    gold["label"] = gold["label"].map(LABELS.index)
-    gold = split_gold(gold, validation_share, test_share, seed)
-
-    corpus = counts.drop(corpus, corpus["text_id"].duplicated(), "duplicate in corpus")
-    corpus = counts.drop(corpus, corpus["text_id"].isin(gold["text_id"]), "twin of a gold text")
-    gold, corpus = drop_near_duplicates(gold, corpus, near_duplicate_similarity, seed, counts)
-    if max_gold_train:
-        gold = _limit_train(gold, max_gold_train, counts)
-    if max_corpus:
-        rank = corpus.groupby("source")["text_id"].rank(method="first")
-        corpus = counts.drop(corpus, rank > max_corpus, "over max_corpus")
-    gold["label"] = gold["label"].astype("int64")
-    _check_classes(gold)
-    if corpus.empty:
-        raise UserError("the sources give no corpus text (a text without a gold label); add one")
-    counts.add("kept as gold", gold["source"])
-    counts.add("kept in corpus", corpus["source"])
-    corpus["audit_label"] = (
-        corpus["label"]
-        .map(lambda name: LABELS.index(name) if name in LABELS else pd.NA)
-        .astype("Int8")
-    )
-    return gold[GOLD_COLUMNS], corpus[CORPUS_COLUMNS], counts.table()
-
-
-def drop_gold_duplicates(gold: pd.DataFrame, counts: DropCounts) -> pd.DataFrame:
-    """One row per gold text; texts with contradicting labels go.
-
-    Rows of an official test split all stay, so that figures remain comparable with published
-    ones; every other row with the text of one of them goes.
-    """
-    is_test = (gold["split"] == "test").to_numpy()
-    twin_of_test = ~is_test & gold["text_id"].isin(gold.loc[is_test, "text_id"])
-    gold = counts.drop(gold, twin_of_test, "twin of a test text")
-    is_test = (gold["split"] == "test").to_numpy()
-    labels_per_text = gold.groupby("text_id")["label"].transform("nunique")
-    gold = counts.drop(gold, (labels_per_text > 1) & ~is_test, "contradicting labels")
-    is_test = (gold["split"] == "test").to_numpy()
-    return counts.drop(gold, gold["text_id"].duplicated() & ~is_test, "duplicate in gold")
-
-
-def split_gold(
-    gold: pd.DataFrame, validation_share: float, test_share: float, seed: int
-) -> pd.DataFrame:
-    """Give every gold text its split; rows that have one keep it.
-
-    Within each source and label, texts are ordered by a seeded hash of their id, and the first
-    shares become test (only in sources without an official test split) and validation: the split
-    of a text does not depend on the order of the files.
-    """
-    gold = gold.copy()
-    has_official = set(gold.loc[gold["split"] == "test", "group"])
-    key = [
-        hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).hexdigest() for i in gold["text_id"]
-    ]
-    gold["_key"] = key
-    free = gold[gold["split"].isna()].sort_values("_key")
-    for (_, group, _), rows in free.groupby(["source", "group", "label"], sort=True):
-        count = len(rows)
-        tests = 0 if group in has_official else round(count * test_share)
-        validations = round(count * validation_share)
-        gold.loc[rows.index, "split"] = (
-            ["test"] * tests
-            + ["validation"] * validations
-            + ["train"] * (count - tests - validations)
+    summary, work = directory / SUMMARY, directory / WORK
+    if not summary.exists():
+        parts, unavailable = _stage(portions, work, params, on_part)
+        counts = Counts()
+        for part in parts:
+            counts.merge(staging.read_counts(part))
+        gold = build_gold(
+            pd.concat([_gold_rows(part) for part in parts], ignore_index=True),
+            counts,
+            **params.model_dump(include={"seed", "validation_share", "test_share"}),
+            **params.model_dump(include={"near_duplicate_similarity", "max_gold_train"}),
         )
-    return gold.drop(columns="_key")
+        counts.add("kept as gold", gold["source"])
+        write_gold(gold, directory / "gold.parquet")
+        for part_counts in write_unlike(gold, parts, directory / "corpus", params, on_part):
+            counts.merge(part_counts)
+        if not counts.table().get("kept in corpus", pd.Series(dtype=int)).sum():
+            raise UserError("the sources give no corpus text (a text without a gold label)")
+        write_json(summary, {"counts": counts.to_json(), "unavailable": unavailable})
+    shutil.rmtree(work, ignore_errors=True)
+    content = read_json(summary)
+    return Prepared(Counts.from_json(content["counts"]), content["unavailable"])
 
 
-def drop_near_duplicates(
-    gold: pd.DataFrame, corpus: pd.DataFrame, similarity: float, seed: int, counts: DropCounts
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Remove every text that is a near-duplicate of a kept, higher-ranked one.
+def _stage(
+    portions: Iterable[Portion],
+    work: Path,
+    params: GoldDataParams,
+    on_part: Callable[[str, int], None],
+) -> tuple[list[Path], dict[str, str]]:
+    with tqdm(desc="reading and cleaning", unit="text") as bar:
 
-    Test texts are all kept; validation texts go only for a twin in test.
-    """
-    ranked = gold.assign(_rank=gold["split"].map({"test": 0, "validation": 1, "train": 2}))
-    ranked = ranked.sort_values("_rank", kind="stable")
-    frame = pd.concat([ranked, corpus.assign(_rank=3)], ignore_index=True)
-    rank = frame["_rank"].to_numpy()
-    kept = np.ones(len(frame), dtype=bool)
-    twin_rank = np.full(len(frame), -1)
-    for low, high in near_duplicate_pairs(frame["text"].tolist(), similarity, seed):
-        # pairs come ordered by their second text, so `low` is already decided
-        same_heldout = rank[low] == rank[high] and rank[high] < 2
-        if kept[low] and kept[high] and not same_heldout:
-            kept[high], twin_rank[high] = False, rank[low]
-    reasons = {
-        0: "near-duplicate of a test text",
-        1: "near-duplicate of a validation text",
-        2: "near-duplicate of a train text",
-        3: "near-duplicate in corpus",
-    }
-    for value, reason in reasons.items():
-        counts.add(reason, frame.loc[twin_rank == value, "source"])
-    frame = frame[kept].drop(columns="_rank")
-    is_gold = (frame["role"] == "gold").to_numpy()
-    return frame[is_gold].reset_index(drop=True), frame[~is_gold].reset_index(drop=True)
+        def report(rows: int) -> None:
+            bar.update(rows)
+            on_part("read", rows)
+
+        parts, unavailable = staging.stage(
+            portions,
+            work,
+            seed=params.seed,
+            min_characters=params.min_characters,
+            max_characters=params.max_characters,
+            skip_unavailable=params.skip_unavailable,
+            on_part=report,
+        )
+    if not parts:
+        missing = "; ".join(unavailable.values())
+        raise UserError(f"the sources give no text at all; {missing or 'add a source'}")
+    return parts, unavailable
 
 
-def near_duplicate_pairs(
-    texts: list[str], similarity: float, seed: int
-) -> Iterable[tuple[int, int]]:
-    """Pairs of texts whose character 3-grams have a Jaccard similarity of at least `similarity`.
+def _gold_rows(part: Path) -> pd.DataFrame:
+    return staging.read_part(part, "gold")[0]
 
-    Candidates come from MinHash LSH; each is checked exactly, so no pair is wrong, and few are
-    missed (see BANDS).
+
+def write_unlike(
+    gold: pd.DataFrame,
+    parts: list[Path],
+    directory: Path,
+    params: GoldDataParams,
+    on_part: Callable[[str, int], None],
+) -> Iterator[Counts]:
+    """Write the corpus: for each part the texts that are unlike gold and all texts before them.
+
+    Likeness to gold is decided exactly, within the corpus by signatures.
 
     Yields:
-        (low, high), low < high, ordered by high.
-    Reference: Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3.
+        for each part the counts of what was dropped and kept.
     """
-    index = RMinHashLSH(threshold=similarity, num_perm=PERMUTATIONS, num_bands=BANDS)
-    grams: list[frozenset[str]] = []
-    progress = tqdm(total=len(texts), desc="near-duplicates", unit="text")
-    for start in range(0, len(texts), CHUNK):
-        chunk = [shingles(text) for text in texts[start : start + CHUNK]]
-        grams += chunk
-        hashes = RMinHash.from_token_sets(
-            [sorted(s) for s in chunk], num_perm=PERMUTATIONS, seed=seed
-        )
-        index.insert_many(hashes, start_key=start)
-        for offset, candidates in enumerate(index.query_all(hashes)):
-            high = start + offset
-            for low in sorted(candidates):
-                if low < high and jaccard(grams[low], grams[high]) >= similarity:
-                    yield low, high
-        progress.update(len(chunk))
-    progress.close()
+    rows = sum(pq.read_metadata(part).num_rows for part in parts)
+    unlike = _Unlike(gold, rows, params)
+    with tqdm(total=rows, desc="deduplicating", unit="text") as bar:
+        for number, part in enumerate(parts):
+            target = directory / f"part-{number:05d}.parquet"
+            frame, signatures = staging.read_part(part, "corpus")
+            if target.exists():
+                unlike.remember(frame, signatures, pd.read_parquet(target, columns=["text_id"]))
+            else:
+                counts = Counts()
+                kept = unlike.select(frame, signatures, counts)
+                counts.add("kept in corpus", kept["source"])
+                _write_corpus_part(kept, target, counts)
+                on_part("deduplicate", pq.read_metadata(part).num_rows)
+            bar.update(pq.read_metadata(part).num_rows)
+            yield Counts.from_json(pq.read_schema(target).metadata[_COUNTS].decode())
 
 
-def shingles(text: str) -> frozenset[str]:
-    """Character 3-grams of the normalised text, with a space at both ends."""
-    padded = f" {normalise(text)} "
-    return frozenset(padded[i : i + 3] for i in range(max(1, len(padded) - 2)))
+class _Unlike:
+    """Chooses the corpus texts that are unlike gold and unlike each other, part by part."""
+
+    def __init__(self, gold: pd.DataFrame, rows: int, params: GoldDataParams) -> None:
+        self._similarity = params.near_duplicate_similarity
+        self._limit = params.max_corpus
+        self._read: Counter[str] = Counter()
+        self._gold_ids = set(gold["text_id"])
+        self._gold_rank = gold["split"].map(RANKS).to_numpy()
+        self._gold_texts = [normalise(text) for text in gold["text"]]
+        self._gold = MinHashIndex(len(gold), SENSITIVE)
+        self._gold.add(duplicates.signatures(self._gold_texts, params.seed))
+        self._corpus = MinHashIndex(rows, COARSE)
+        self._ids = np.empty(rows, dtype=np.uint64)
+
+    def select(self, frame: pd.DataFrame, signatures: np.ndarray, counts: Counts) -> pd.DataFrame:
+        """The rows to keep."""
+        frame = frame.assign(_row=range(len(frame)))
+        frame = counts.drop(frame, self._over_limit(frame["source"]), "over max_corpus")
+        twin = frame["text_id"].isin(self._gold_ids)
+        frame = counts.drop(frame, twin, "twin of a gold text")
+        rank = self._gold_twins(frame["text"].tolist(), signatures[frame["_row"].to_list()])
+        for value, reason in NEAR_REASONS.items():
+            counts.add(reason, frame.loc[rank == value, "source"])
+        frame = frame[rank < 0].reset_index(drop=True)
+        ids, start = _integers(frame["text_id"]), self._corpus.rows
+        twins = self._corpus.add_new(signatures[frame["_row"].to_list()], self._similarity)
+        self._ids[start : self._corpus.rows] = ids[twins < 0]
+        same = (twins >= 0) & (self._ids[np.maximum(twins, 0)] == ids)
+        counts.add("duplicate in corpus", frame.loc[same, "source"])
+        counts.add("near-duplicate in corpus", frame.loc[(twins >= 0) & ~same, "source"])
+        return frame[twins < 0].drop(columns="_row")
+
+    def remember(self, frame: pd.DataFrame, signatures: np.ndarray, kept: pd.DataFrame) -> None:
+        """Take in a part that was selected before the run was stopped."""
+        self._over_limit(frame["source"])
+        rows = ~frame["text_id"].duplicated() & frame["text_id"].isin(kept["text_id"])
+        start = self._corpus.rows
+        self._corpus.add(signatures[rows.to_numpy()])
+        self._ids[start : self._corpus.rows] = _integers(frame.loc[rows, "text_id"])
+
+    def _over_limit(self, sources: pd.Series) -> np.ndarray:
+        """Which texts are beyond the first `max_corpus` of their source."""
+        before = np.array([self._read[source] for source in sources], dtype=int)
+        self._read.update(sources)
+        if self._limit is None:
+            return np.zeros(len(sources), dtype=bool)
+        return before + sources.groupby(sources).cumcount().to_numpy() >= self._limit
+
+    def _gold_twins(self, texts: list[str], signatures: np.ndarray) -> np.ndarray:
+        """For each text the lowest rank of a gold text that it is like, or -1."""
+        ranks = np.full(len(texts), -1)
+        found = self._gold.candidates(signatures, self._similarity - MARGIN)
+        for position, row in zip(*(array.tolist() for array in found), strict=True):
+            rank = self._gold_rank[row]
+            if 0 <= ranks[position] <= rank:
+                continue
+            if duplicates.is_similar(
+                normalise(texts[position]), self._gold_texts[row], self._similarity
+            ):
+                ranks[position] = rank
+        return ranks
 
 
-def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Size of the intersection over size of the union, in [0, 1]; two empty sets are equal."""
-    common = len(one & other)
-    union = len(one) + len(other) - common
-    return common / union if union else 1.0
+def _integers(text_ids: pd.Series) -> np.ndarray:
+    return np.array([int(text_id, 16) for text_id in text_ids], dtype=np.uint64)
 
 
 def write_gold(gold: pd.DataFrame, path: Path) -> None:
@@ -295,48 +238,55 @@ def write_gold(gold: pd.DataFrame, path: Path) -> None:
         gold[GOLD_COLUMNS].to_parquet(temporary, index=False)
 
 
-def write_corpus(corpus: pd.DataFrame, path: Path) -> None:
-    """Write one part of the corpus (CORPUS_COLUMNS), atomically."""
+def _write_corpus_part(kept: pd.DataFrame, path: Path, counts: Counts) -> None:
+    audit = [LABELS.index(name) if name in LABELS else None for name in kept["label"]]
+    table = pa.Table.from_arrays(
+        [
+            *(pa.array(kept[name], pa.string()) for name in CORPUS_COLUMNS[:3]),
+            pa.array(audit, "int8"),
+        ],
+        schema=_CORPUS_SCHEMA.with_metadata({_COUNTS: counts.to_json().encode()}),
+    )
     with atomic(path) as temporary:
-        corpus[CORPUS_COLUMNS].to_parquet(temporary, index=False)
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def corpus_parts(directory: Path) -> list[Path]:
+    """The files of a corpus, in order. A part may be empty."""
+    return sorted(Path(directory).glob("part-*.parquet"))
 
 
 def read_corpus(directory: Path) -> pd.DataFrame:
     """All parts of a corpus in order: CORPUS_COLUMNS; audit_label is Int8, <NA> if unknown."""
-    parts = sorted(Path(directory).glob("part-*.parquet"))
-    return pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    frame = pd.concat([pd.read_parquet(p) for p in corpus_parts(directory)], ignore_index=True)
+    return frame.astype({"audit_label": "Int8"})
 
 
-def count_metrics(gold: pd.DataFrame, corpus: pd.DataFrame) -> list[dict[str, object]]:
-    """Rows of metrics.json: numbers of texts by source and split."""
+def text_lengths(gold: pd.DataFrame, directory: Path) -> pd.DataFrame:
+    """Length of every text, read part by part: table (gold or corpus), source, characters."""
+
+    def lengths(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+        characters = frame["text"].str.len().astype("int32")
+        return pd.DataFrame({"table": table, "source": frame["source"], "characters": characters})
+
+    frames = [lengths(gold, "gold")]
+    for path in corpus_parts(directory):
+        frames.append(lengths(pd.read_parquet(path, columns=["source", "text"]), "corpus"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def count_metrics(gold: pd.DataFrame, counts: pd.DataFrame) -> list[dict[str, object]]:
+    """Rows of metrics.json: numbers of texts by source and split.
+
+    Args:
+        counts: as `Counts.table` gives it.
+    """
     rows = [
         {"name": "texts", "dataset": source, "split": split, "value": int(count)}
         for (source, split), count in gold.groupby(["source", "split"]).size().items()
     ]
+    kept = counts["kept in corpus"]
     return rows + [
         {"name": "texts", "dataset": source, "split": "corpus", "value": int(count)}
-        for source, count in corpus.groupby("source").size().items()
+        for source, count in kept[kept > 0].sort_index().items()
     ]
-
-
-def _limit_train(gold: pd.DataFrame, limit: int, counts: DropCounts) -> pd.DataFrame:
-    """A stratified subset of the train texts: first by text id within each label."""
-    train = gold["split"] == "train"
-    rank = gold[train].groupby("label")["text_id"].rank(method="first", pct=True)
-    over = pd.Series(False, index=gold.index)
-    over[rank.index] = rank > limit / max(int(train.sum()), 1)
-    return counts.drop(gold, over, "over max_gold_train")
-
-
-def _check_classes(gold: pd.DataFrame) -> None:
-    if gold.empty:
-        raise UserError("the sources give no gold text (a text with a label); add a gold source")
-    for split in SPLITS:
-        present = set(gold.loc[gold["split"] == split, "label"])
-        absent = [name for i, name in enumerate(LABELS) if i not in present]
-        if absent:
-            raise UserError(
-                f"gold has no {split} text of class {', '.join(absent)} "
-                f"({(gold['split'] == split).sum()} {split} texts in all); "
-                "every class needs texts in train, validation and test: add labelled texts"
-            )

@@ -53,13 +53,13 @@ def class_counts(frame: pd.DataFrame, column: str, title: str) -> Figure:
     return _done(figure)
 
 
-def length_histogram(frames: dict[str, pd.DataFrame]) -> Figure:
-    """Histogram of text lengths in characters (log axis), one line per frame."""
+def length_histogram(lengths: pd.DataFrame) -> Figure:
+    """Histogram of text lengths in `characters` (log axis), one line per value of `table`."""
     figure, axes = plt.subplots(figsize=(8, 3.5))
-    for name, frame in frames.items():
-        lengths = frame["text"].str.len().clip(lower=1)
-        bins = np.geomspace(1, max(10, lengths.max()), 40)
-        axes.hist(lengths, bins=bins, histtype="step", linewidth=2, density=True, label=name)
+    for name, rows in lengths.groupby("table", sort=False):
+        characters = rows["characters"].clip(lower=1)
+        bins = np.geomspace(1, max(10, characters.max()), 40)
+        axes.hist(characters, bins=bins, histtype="step", linewidth=2, density=True, label=name)
     axes.set(xscale="log", title="Text lengths", xlabel="characters", ylabel="density")
     axes.legend()
     return _done(figure)
