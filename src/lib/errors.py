@@ -1,4 +1,4 @@
-"""The one exception for things the user can mend."""
+"""The exceptions for things the user can mend."""
 
 
 class UserError(Exception):
@@ -6,4 +6,11 @@ class UserError(Exception):
 
     The message names the file, row, column or parameter and says what to do. The command
     line prints it without a traceback and ends with status 2.
+    """
+
+
+class SourceUnavailable(UserError):
+    """A data set that must be fetched is not there: no hub, or no file that the registry declares.
+
+    With `skip_unavailable` a run goes on without it. Wrong columns and labels are never this error.
     """

@@ -61,13 +61,34 @@ class GoldDataParams(StepParams):
         min_length=1,
         description="names from the registry in lib.sources; `sample` and `local` need no hub",
     )
-    data_dir: str | None = Field(None, description="folder of CSV files, for the source `local`")
-    test_files: list[str] = Field(
-        ["*_test.csv"], description="local: labelled files that are an official test split"
+    skip_unavailable: bool = Field(
+        False, description="go on without data sets that must be fetched and are not there"
     )
-    gold_files: list[str] = Field(["*_train.csv"], description="local: labelled gold files")
+    data_dir: str | None = Field(
+        None, description="folder of files (CSV, TSV, JSON lines, parquet) for local sources"
+    )
+    test_files: list[str] = Field(
+        ["*_test.*"], description="local: labelled files that are an official test split"
+    )
+    gold_files: list[str] = Field(["*_train.*"], description="local: labelled gold files")
     corpus_files: list[str] = Field(
-        ["*.csv"], description="local: all other files; their labels are hidden audit labels"
+        ["*.*"], description="local: all other files; their labels are hidden audit labels"
+    )
+    local_labels: Literal["names", "codes", "stars", "ten_point"] = Field(
+        "names",
+        description="local: labels are negative/neutral/positive, 0/1/2, stars 1-5 or grades 1-10",
+    )
+    rusentiment_hub_id: str | None = Field(
+        None, description="hub copy of RuSentiment; null: its CSV files in data_dir"
+    )
+    rusentiment_hub_revision: str | None = Field(None, description="hub revision to pin")
+    speech_as_neutral: bool = Field(
+        False, description="RuSentiment's class speech counts as neutral, not as unlabelled"
+    )
+    yandex_1m_files: list[str] = Field(
+        ["corpus.en_ru.1m.ru*"],
+        min_length=1,
+        description="Yandex 1M: text files in data_dir, one Russian sentence per line",
     )
     unlabelled_gold: Literal["corpus", "drop"] = Field(
         "corpus", description="rows without a label in gold files: into the corpus, or dropped"

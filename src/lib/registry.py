@@ -6,21 +6,38 @@ one is known, so that a change on the hub cannot change a run unseen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from lib.params import GoldDataParams
+from lib.readers import Format
+
+Labels = dict[str, str | None]
+"""Original label in lower case -> class, or None for a text without a sentiment label."""
 
 
 @dataclass(frozen=True)
 class Source:
     """One data set.
 
-    kind: `hub` (streamed), `local` (CSV files in data_dir) or `sample` (in this package).
+    kind: `hub` (streamed), `local` (files in data_dir) or `sample` (in this package).
     role: `gold` rows are training and test labels; `corpus` rows are unlabelled to the process,
         and their labels, if any, are audit labels that are never trained on.
-    labels: original label as text -> class, or None for a text without a sentiment label.
+    test_split: hub: the official test split, never used for anything else.
+    mirror_of: hub: the id of the data set that this one is a copy of.
+    files: local: role (test, gold, corpus) -> file names, each of which may have `*`; empty means
+        the run's own patterns.
+    file_format: local: how the files are written, if their extension does not say it.
+    text_columns: each gives a text of its own, or all together one text if `joined`.
+    label_column: None: no sentiment labels, or the file's name is the label (`label_is_file`).
+    source_column, original_label_column: optional columns that say where a row comes from.
+    labels: what the labels mean; any other label stops the run.
+    optional_labels: parameter -> labels that are added if it is true.
+    parameters: entry's field -> parameter that sets it if it is given; `labels` takes one of
+        MAPPINGS, and with `hub_id` the data set comes from the hub.
     filters: column -> value that rows must have.
-    test_split: the official test split, never used for anything else.
-    files: local: role (test, gold, corpus) -> file names; empty means the run's own patterns.
+    russian: Russian by construction; if not, cleaning checks the language of each text.
+    emoticon_labels: the labels were made from emoticons, so texts lose theirs when read.
     """
 
     name: str
@@ -31,43 +48,102 @@ class Source:
     config: str | None = None
     splits: tuple[str, ...] = ("train",)
     test_split: str | None = None
-    text_columns: tuple[str, ...] = ("text",)
-    label_column: str | None = None
-    labels: dict[str, str | None] = field(default_factory=dict)
-    filters: dict[str, str] = field(default_factory=dict)
+    mirror_of: str = ""
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    file_format: Format | None = None
+    text_columns: tuple[str, ...] = ("text",)
+    joined: bool = False
+    label_column: str | None = None
+    label_is_file: bool = False
+    source_column: str = ""
+    original_label_column: str = ""
+    labels: Labels = field(default_factory=dict)
+    optional_labels: dict[str, Labels] = field(default_factory=dict)
+    parameters: dict[str, str] = field(default_factory=dict)
+    filters: dict[str, str] = field(default_factory=dict)
+    russian: bool = True
+    emoticon_labels: bool = False
     licence: str = "not stated"
     citation: str = ""
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that must be there."""
+        label = [self.label_column] if self.label_column else []
+        return list(dict.fromkeys([*self.text_columns, *label, *self.filters]))
 
-NAMES: dict[str, str | None] = {
-    "negative": "negative",
-    "neutral": "neutral",
-    "positive": "positive",
+
+UNLABELLED: Labels = {"": None}
+NAMES: Labels = {"negative": "negative", "neutral": "neutral", "positive": "positive"}
+CODES: Labels = {"0": "negative", "1": "neutral", "2": "positive"}
+STARS: Labels = {
+    "1": "negative",
+    "2": "negative",
+    "3": "neutral",
+    "4": "positive",
+    "5": "positive",
 }
-CODES: dict[str, str | None] = {"0": "negative", "1": "neutral", "2": "positive"}
-STARS_FROM_ZERO: dict[str, str | None] = {
+STARS_FROM_ZERO: Labels = {
     "0": "negative",
     "1": "negative",
     "2": "neutral",
     "3": "positive",
     "4": "positive",
 }
+TEN_POINT: Labels = {
+    **dict.fromkeys(("1", "2", "3", "4"), "negative"),
+    **dict.fromkeys(("5", "6"), "neutral"),
+    **dict.fromkeys(("7", "8", "9", "10"), "positive"),
+}
+MAPPINGS: dict[str, Labels] = {
+    "names": NAMES | UNLABELLED,
+    "codes": CODES | UNLABELLED,
+    "stars": STARS | UNLABELLED,
+    "ten_point": TEN_POINT | UNLABELLED,
+}
+"""What a parameter may choose for files of one's own."""
 
 _ENTRIES = [
-    Source("sample", "sample", "gold", licence="MIT", citation="written for this repository"),
-    Source("local", "local", "gold", labels=NAMES, citation="your own CSV files in data_dir"),
+    Source(
+        "sample",
+        "sample",
+        "gold",
+        label_column="label",
+        source_column="source",
+        original_label_column="original_label",
+        labels=NAMES | UNLABELLED,
+        licence="MIT",
+        citation="written for this repository",
+    ),
+    Source(
+        "local",
+        "local",
+        "gold",
+        label_column="label",
+        source_column="source",
+        original_label_column="original_label",
+        labels=NAMES | UNLABELLED,
+        parameters={"labels": "local_labels"},
+        russian=False,
+        licence="your own",
+        citation="your own files in data_dir",
+    ),
     Source(
         "rusentiment",
         "local",
         "gold",
-        labels=NAMES | {"speech": None, "skip": None},
+        splits=("train", "test"),
+        test_split="test",
         files={
-            "test": ("rusentiment_test.csv",),
-            "gold": ("rusentiment_random_posts.csv", "rusentiment_preselected_posts.csv"),
+            "test": ("rusentiment_test.*",),
+            "gold": ("rusentiment_random_posts.*", "rusentiment_preselected_posts.*"),
         },
+        label_column="label",
+        labels=NAMES | {"speech": None, "skip": None},
+        optional_labels={"speech_as_neutral": {"speech": "neutral"}},
+        parameters={"hub_id": "rusentiment_hub_id", "revision": "rusentiment_hub_revision"},
         licence="CC BY-NC-SA 4.0",
-        citation="Rogers et al. 2018, RuSentiment, COLING (no hub copy: CSV files in data_dir)",
+        citation="Rogers et al. 2018, RuSentiment, COLING",
     ),
     Source(
         "clapai_multilingual",
@@ -79,6 +155,7 @@ _ENTRIES = [
         label_column="label",
         labels=NAMES,
         filters={"language": "ru"},
+        russian=False,
         licence="Apache-2.0",
         citation="clapAI 2024, MultiLingualSentiment",
     ),
@@ -101,6 +178,7 @@ _ENTRIES = [
         "corpus",
         "mteb/GeoreviewClassification",
         "fb29d6137c54550329411023aee45a8ff29f0c62",
+        mirror_of="ai-forever/georeview-classification",
         label_column="label",
         labels=STARS_FROM_ZERO,
         licence="MIT",
@@ -129,6 +207,36 @@ _ENTRIES = [
         citation="Blinov et al. 2013, Dialogue",
     ),
     Source(
+        "ru_tweetcorp",
+        "local",
+        "corpus",
+        files={"corpus": ("positive.csv*", "negative.csv*")},
+        file_format=Format(
+            "csv",
+            delimiter=";",
+            columns=(
+                *("id", "date", "name", "text", "type", "reply", "favourites", "retweets"),
+                *("followers", "friends", "lists", "other"),
+            ),
+            optional_columns=1,
+            strict=False,
+        ),
+        label_is_file=True,
+        labels={"negative": "negative", "positive": "positive"},
+        russian=False,
+        emoticon_labels=True,
+        citation="Rubtsova 2013, Ru-TweetCorp",
+    ),
+    Source(
+        "yandex_1m",
+        "local",
+        "corpus",
+        files={"corpus": ("corpus.en_ru.1m.ru*",)},
+        file_format=Format("lines"),
+        parameters={"files": "yandex_1m_files"},
+        citation="Antonova, Misyurev 2011, BUCC (English-Russian corpus, Russian side)",
+    ),
+    Source(
         "ria_news",
         "hub",
         "corpus",
@@ -136,6 +244,8 @@ _ENTRIES = [
         "82374b0bbacda6114f39ff9c5b925fa1512ca5d7",
         config="corpus",
         splits=("corpus",),
+        text_columns=("title", "text"),
+        joined=True,
         citation="Gavrilov, Kalaidin, Malykh 2019, ECIR",
     ),
     Source(
@@ -153,6 +263,7 @@ _ENTRIES = [
         "corpus",
         "mteb/CEDRClassification",
         "d872ceae33d049f0ef50e8abb9229b569ebfcf7d",
+        mirror_of="ai-forever/cedr-classification",
         licence="Apache-2.0",
         citation="Sboev, Naumov, Rybka 2021, Procedia Computer Science 190",
     ),
@@ -180,6 +291,7 @@ _ENTRIES = [
         "corpus",
         "ai-forever/ru-stsbenchmark-sts",
         "7cf24f325c6da6195df55bef3d86b5e0616f3018",
+        splits=("train", "validation", "test"),
         text_columns=("sentence1", "sentence2"),
         licence="CC BY-SA 4.0",
         citation="May 2021, stsb-multi-mt",
@@ -208,6 +320,7 @@ _ENTRIES = [
         "corpus",
         "mteb/TERRa",
         "48312c334eb916d88481dc4a41bd0d8b2fa0d576",
+        mirror_of="ai-forever/terra-pairclassification",
         splits=("train", "dev"),
         text_columns=("sentence1", "sentence2"),
         licence="MIT",
@@ -216,3 +329,24 @@ _ENTRIES = [
 ]
 
 REGISTRY: dict[str, Source] = {entry.name: entry for entry in _ENTRIES}
+
+
+def configured(name: str, params: GoldDataParams) -> Source:
+    """The entry as a run's parameters set it; see `Source.parameters` and `optional_labels`."""
+    source = REGISTRY[name]
+    given = {
+        key: getattr(params, parameter)
+        for key, parameter in source.parameters.items()
+        if getattr(params, parameter)
+    }
+    if "labels" in given:
+        given["labels"] = MAPPINGS[given["labels"]]
+    if "files" in given:
+        given["files"] = {source.role: tuple(given["files"])}
+    if "hub_id" in given:
+        given["kind"] = "hub"
+    source = replace(source, **given)
+    for parameter, labels in source.optional_labels.items():
+        if getattr(params, parameter):
+            source = replace(source, labels=source.labels | labels)
+    return source

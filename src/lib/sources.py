@@ -1,41 +1,56 @@
-"""Readers of the data sets: sample, local CSV files, and the hub, behind one interface.
+"""The data sets of a run as one stream of rows: sample, local files and the hub.
 
-Every reader gives frames of the same columns (see COLUMNS). What a data set is, and how its labels
-map to the three classes, is declared in `lib.registry`, not here.
+Every data set gives frames of the same columns (see COLUMNS). What a data set is, and how its
+labels map to the three classes, is declared in `lib.registry`, not here.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import fnmatch
 import itertools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lib import artifacts
-from lib.errors import UserError
+from lib import artifacts, emoticons, hub, local, readers
+from lib.errors import SourceUnavailable, UserError
 from lib.params import GoldDataParams
-from lib.registry import NAMES, REGISTRY, Source
+from lib.registry import REGISTRY, Source, configured
 
 COLUMNS = ["text", "label", "original_label", "source", "group", "role", "split"]
 """text: raw; label: class name or None; role: gold or corpus; split: `test` if official, else
 None; group: rows with one group share an official test split."""
 SAMPLE_DIR = Path(__file__).parent / "sample"
 SAMPLE_FILES = [(SAMPLE_DIR / "gold.csv", "gold"), (SAMPLE_DIR / "corpus.csv", "corpus")]
-CHUNK = 50_000  # rows per frame of a hub source
+CHUNK = 20_000  # rows per frame; bounds memory
 
-csv.field_size_limit(10_000_000)
+
+@dataclass(frozen=True)
+class Portion:
+    """A part of a data set that is read on its own: a file or a hub split.
+
+    name: unique in a run, such as "ru_reviews/train".
+    frames: gives the rows as frames of COLUMNS with at most CHUNK rows, the same frames at each
+        call. `frame.attrs["left_out"]` counts the rows that were read since the frame before and
+        left out: source -> reason -> rows. The last frame may have no rows.
+        Raises SourceUnavailable, or UserError for bad input.
+    """
+
+    name: str
+    source: Source
+    frames: Callable[[], Iterator[pd.DataFrame]]
 
 
 def check(params: GoldDataParams) -> None:
     """Find what can be known to be wrong before anything is read.
 
     Raises:
-        UserError: an unknown or repeated source, a missing data_dir, or no file for a pattern.
+        UserError: an unknown source, a data set that is listed twice, or a missing file.
     """
     for name in params.sources:
         if name not in REGISTRY:
@@ -47,20 +62,46 @@ def check(params: GoldDataParams) -> None:
     repeated = {name for name in params.sources if params.sources.count(name) > 1}
     if repeated:
         raise UserError(f"01_gold_data.sources: {', '.join(sorted(repeated))} is listed twice")
-    for name in params.sources:
-        if REGISTRY[name].kind == "local":
-            local_files(params, REGISTRY[name])
+    sources = [configured(name, params) for name in params.sources]
+    for one, other in itertools.combinations(sources, 2):
+        if shared := _shared_data(one, other):
+            roles = f"as {one.role} and as {other.role}" if one.role != other.role else "twice"
+            raise UserError(
+                f"01_gold_data.sources: {one.name!r} and {other.name!r} are the same data set, "
+                f"{shared}, which would be used {roles}; remove one of them"
+            )
+    for source in sources:
+        if source.kind == "local":
+            try:
+                _files(params, source)
+            except SourceUnavailable:
+                if not params.skip_unavailable:
+                    raise
+
+
+def _shared_data(one: Source, other: Source) -> str:
+    """The hub id that two sources have in common, by themselves or as mirrors; else empty."""
+    if (one.config, one.filters) != (other.config, other.filters):
+        return ""
+    ids = [{source.hub_id.lower(), source.mirror_of.lower()} - {""} for source in (one, other)]
+    return min(ids[0] & ids[1], default="")
 
 
 def fingerprint(params: GoldDataParams) -> dict[str, str]:
     """Content digests of local files, pinned revisions of hub sources."""
     found = {}
     for name in params.sources:
-        source = REGISTRY[name]
+        source = configured(name, params)
         if source.kind == "hub":
             found[name] = f"{source.hub_id}@{source.revision}"
+            continue
+        try:
+            files = _files(params, source)
+        except SourceUnavailable:
+            if not params.skip_unavailable:
+                raise
+            found[name] = "unavailable"
         else:
-            files = SAMPLE_FILES if source.kind == "sample" else local_files(params, source)
             found |= {f"{path.name} ({role})": artifacts.file_digest(path) for path, role in files}
     return found
 
@@ -71,232 +112,196 @@ def read(params: GoldDataParams) -> Iterator[pd.DataFrame]:
     Raises:
         UserError: bad input; the message names file and line, or source and column.
     """
-    check(params)
-    for name in params.sources:
-        source = REGISTRY[name]
-        if source.kind == "hub":
-            yield from read_hub(source)
-        elif source.kind == "sample":
-            for path, role in SAMPLE_FILES:
-                yield read_csv(path, role, group="sample")
-        else:
-            for path, role in local_files(params, source):
-                yield read_local(path, role, params, source)
+    for portion in portions(params):
+        yield from portion.frames()
 
 
-def local_files(params: GoldDataParams, source: Source) -> list[tuple[Path, str]]:
-    """The CSV files of a local source in data_dir with their roles: test, gold or corpus.
-
-    A file takes the first role, in that order, one of whose patterns matches its name.
+def portions(params: GoldDataParams) -> list[Portion]:
+    """The parts of all sources of a run, in the order of `params.sources`.
 
     Raises:
-        UserError: no data_dir, or no gold file in it.
+        UserError: see `check`.
     """
-    if params.data_dir is None:
-        raise UserError(
-            f"01_gold_data.data_dir: the source {source.name!r} needs a folder of CSV files; "
-            "give it in the parameter file or with -p data_dir=FOLDER"
+    check(params)
+    found = []
+    for name in params.sources:
+        source = configured(name, params)
+        try:
+            parts = _hub_parts(source) if source.kind == "hub" else _file_parts(source, params)
+        except SourceUnavailable as error:  # only with skip_unavailable, see check
+            found.append(Portion(name, source, partial(_unavailable, error)))
+            continue
+        for part, role, rows in parts:
+            frames = partial(_frames, source, role, Path(part), rows, params)
+            found.append(Portion(f"{name}/{part}", source, frames))
+    return found
+
+
+def _unavailable(error: SourceUnavailable) -> Iterator[pd.DataFrame]:
+    raise error
+    yield  # a generator, so that the error comes when the portion is read
+
+
+Part = tuple[str, str, Callable[[], readers.Rows]]
+"""Name of a file or split, its role (test, gold, corpus), and its rows."""
+
+
+def _hub_parts(source: Source) -> list[Part]:
+    parts = []
+    for split in source.splits:
+        official = source.role == "gold" and split == source.test_split
+        rows = partial(
+            hub.read, source.hub_id, source.config, split, source.revision, source.columns
         )
-    folder = Path(params.data_dir).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"01_gold_data.data_dir: {folder} is not a folder; give an existing one")
-    patterns = source.files or {
-        "test": params.test_files,
-        "gold": params.gold_files,
-        "corpus": params.corpus_files,
-    }
-    names = sorted(path.name for path in folder.glob("*.csv"))
-    files = []
-    for name in names:
-        for role, wanted in patterns.items():
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted):
-                files.append((folder / name, role))
-                break
-    if not any(role == "gold" for _, role in files):
-        wanted = list(patterns["gold"])
-        raise UserError(
-            f"01_gold_data.data_dir: no gold file of source {source.name!r}: nothing in {folder} "
-            f"matches {wanted} (CSV files there: {names}); rename the labelled file or, for the "
-            "source local, name it with -p 'gold_files=[FILE.csv]'"
+        parts.append((split, "test" if official else source.role, rows))
+    return parts
+
+
+def _file_parts(source: Source, params: GoldDataParams) -> list[Part]:
+    optional = [source.source_column, source.original_label_column]
+    return [
+        (
+            path.name,
+            role,
+            partial(readers.read, path, source.columns, optional, source.file_format),
         )
-    return files
+        for path, role in _files(params, source)
+    ]
 
 
-def read_local(path: Path, role: str, params: GoldDataParams, source: Source) -> pd.DataFrame:
-    """One local file; rows without a label in a gold file go where `unlabelled_gold` says."""
-    frame = read_csv(path, role, source.name, source.labels, params.skip_empty_texts)
-    unlabelled = frame["label"].isna() & (role != "corpus")
-    if role == "test":  # the rest of a test file is too near to the test to be used elsewhere
-        return frame[~unlabelled]
-    if params.unlabelled_gold == "drop":
-        return frame[~unlabelled]
-    frame.loc[unlabelled, "role"] = "corpus"
-    return frame
+def _files(params: GoldDataParams, source: Source) -> list[tuple[Path, str]]:
+    if source.kind == "sample":
+        return SAMPLE_FILES
+    others = [configured(name, params) for name in params.sources if name != source.name]
+    return local.files(params, source, [other for other in others if other.kind == "local"])
 
 
-def read_csv(
-    path: Path,
+def _frames(
+    source: Source,
     role: str,
-    group: str,
-    labels: dict[str, str | None] = NAMES,
-    skip_empty: bool = False,
-) -> pd.DataFrame:
-    """Read a UTF-8 CSV file with the columns `text`, `label` (may be empty) and `source`.
+    path: Path,
+    rows: Callable[[], readers.Rows],
+    params: GoldDataParams,
+) -> Iterator[pd.DataFrame]:
+    """Rows of one part in its own columns as frames of COLUMNS."""
+    left_out: Counter[tuple[str, str]] = Counter()
+    records = map_rows(source, role, path, rows(), params, left_out)
+    try:
+        while True:
+            chunk = list(itertools.islice(records, CHUNK))
+            if not chunk and not left_out:
+                return
+            frame = pd.DataFrame(chunk, columns=COLUMNS, dtype=object)
+            counts: dict[str, dict[str, int]] = {}
+            for (name, reason), count in left_out.items():
+                counts.setdefault(name, {})[reason] = count
+            frame.attrs["left_out"] = counts
+            left_out.clear()
+            yield frame
+    except UserError as error:
+        raise type(error)(f"source {source.name!r}: {error}") from error
 
-    `source` may be missing and defaults to the file's name; so may `original_label`.
+
+def map_rows(
+    source: Source,
+    role: str,
+    path: Path,
+    rows: readers.Rows,
+    params: GoldDataParams,
+    left_out: Counter[tuple[str, str]],
+) -> Iterator[tuple[str | None, ...]]:
+    """Rows of a data set as tuples of COLUMNS.
 
     Args:
-        role: test, gold or corpus.
-        labels: what may stand in the column label, in lower case -> class or None.
-        skip_empty: leave out rows with an empty text instead of stopping.
+        role: of the part: test, gold or corpus.
+        path: the part's name: may be the label, and is a row's source if a column could say it.
+        left_out: counts (source, reason) of the rows that are not given.
     Raises:
-        UserError: naming file, line and column.
+        UserError: an empty text in a file of the user's own, a text that is none, or a label
+            outside the mapping.
     """
-    rows = []
-    line = 1
-    try:
-        with path.open(encoding="utf-8-sig", newline="", errors="strict") as file:
-            reader = csv.reader(file, strict=True)
-            columns = next(reader, [])
-            _check_header(path, columns)
-            while True:
-                line = reader.line_num + 1  # where a record begins; it may have several lines
-                fields = next(reader, None)
-                if fields is None:
-                    break
-                if not fields:  # a blank line
-                    continue
-                place = f"{path}, line {line}"
-                _check_fields(place, fields, columns)
-                row = dict(zip(columns, fields, strict=True))
-                label = _class_of(place, row["label"], labels)
-                if row["text"].strip():
-                    original = row.get("original_label") or row["label"]
-                    rows.append((row["text"], label, original, row.get("source") or path.stem))
-                elif not skip_empty:
-                    raise UserError(
-                        f"{place}, column text: the text is empty; remove the row or set "
-                        "01_gold_data.skip_empty_texts to true"
-                    )
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise UserError(
-            f"{path}, line {_line_of_bad_byte(path)}: not UTF-8 (byte 0x{byte:02x}); "
-            "save the file as UTF-8"
-        ) from error
-    except csv.Error as error:
-        raise UserError(f"{path}, line {line}: not readable as CSV ({error})") from error
-    if not rows:
-        raise UserError(f"{path} has a header but no rows; add rows or remove the file")
-    frame = pd.DataFrame(rows, columns=["text", "label", "original_label", "source"], dtype=object)
-    frame["group"] = group
-    frame["role"] = "corpus" if role == "corpus" else "gold"
-    frame["split"] = "test" if role == "test" else None
-    return frame[COLUMNS]
-
-
-def _check_header(path: Path, columns: list[str]) -> None:
-    if not columns:
-        raise UserError(f"{path} is empty; expected a header line `text,label,source`")
-    for needed in ("text", "label"):
-        if needed not in columns:
-            raise UserError(
-                f"{path}: no column {needed!r}; expected text,label,source, "
-                f"found {','.join(columns)}"
-            )
-
-
-def _check_fields(place: str, fields: list[str], columns: list[str]) -> None:
-    if len(fields) != len(columns):
-        raise UserError(
-            f"{place}: {len(fields)} fields, the header has {len(columns)}; quote fields that "
-            "contain commas or line breaks"
-        )
-
-
-def _class_of(place: str, label: str, labels: dict[str, str | None]) -> str | None:
-    name = label.strip().lower()
-    if not name:
-        return None
-    if name not in labels:
-        nearest = difflib.get_close_matches(name, labels, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"{place}, column label: unknown label {label!r}; expected {', '.join(labels)} or "
-            f"nothing (nearest: {nearest})"
-        )
-    return labels[name]
-
-
-def _line_of_bad_byte(path: Path) -> int:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 0
-
-
-def read_hub(source: Source) -> Iterator[pd.DataFrame]:
-    """Stream one hub data set at its pinned revision.
-
-    Raises:
-        UserError: the hub cannot be reached, or the columns are not those of the registry.
-    """
-    for split in source.splits:
-        rows = _hub_rows(source, split)
-        while chunk := list(itertools.islice(rows, CHUNK)):
-            yield map_rows(source, split, chunk)
-
-
-def _hub_rows(source: Source, split: str) -> Iterator[dict[str, Any]]:
-    from datasets import load_dataset  # slow to import, and only needed with a hub
-
-    try:
-        yield from load_dataset(
-            source.hub_id, source.config, split=split, revision=source.revision, streaming=True
-        )
-    except Exception as error:  # the libraries below raise dozens of kinds
-        reason = (str(error).splitlines() or ["no message"])[0][:200]
-        raise UserError(
-            f"source {source.name!r}: cannot read {source.hub_id} (split {split}) from the hub "
-            f"({type(error).__name__}: {reason}). Check the network and HF_HUB_OFFLINE, use local "
-            "files (sources: [local]), or remove the source from 01_gold_data.sources"
-        ) from error
-
-
-def map_rows(source: Source, split: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of a hub data set in its own columns as a frame of COLUMNS.
-
-    Raises:
-        UserError: a declared column is missing, or a label is outside the mapping.
-    """
-    expected = [*source.text_columns, *source.filters]
-    if source.label_column:
-        expected.append(source.label_column)
-    missing = [name for name in expected if name not in rows[0]]
-    if missing:
-        raise UserError(
-            f"source {source.name!r} ({source.hub_id}): expected columns {expected}, "
-            f"found {sorted(rows[0])}; correct the entry in lib.registry"
-        )
-    records = []
-    for row in rows:
+    other_values: dict[str, None] = {}
+    matched = False
+    name = readers.stem(path) if source.source_column else source.name
+    for place, row in rows:
         if any(str(row[column]) != value for column, value in source.filters.items()):
+            left_out[name, "other " + " or ".join(source.filters)] += 1
+            if len(other_values) < 10:
+                other_values[", ".join(str(row[column]) for column in source.filters)] = None
             continue
-        original = str(row[source.label_column]).lower() if source.label_column else ""
-        label = None
-        if source.label_column and source.labels:
-            if original not in source.labels:
-                raise UserError(
-                    f"source {source.name!r}, column {source.label_column!r}: label {original!r} "
-                    f"is outside the mapping {source.labels}; correct the entry in lib.registry"
-                )
-            label = source.labels[original]
-        role = "corpus" if source.role == "gold" and label is None else source.role
-        official = "test" if role == "gold" and split == source.test_split else None
-        for column in source.text_columns:
-            records.append(
-                (str(row[column] or ""), label, original, source.name, source.name, role, official)
+        matched = True
+        original, label = _label(source, place, path, row)
+        row_source = str(row.get(source.source_column) or name)
+        part_role = role
+        if label is None and role != "corpus":
+            # the rest of a test split is too near to the test to be used elsewhere
+            if role == "test" or params.unlabelled_gold == "drop":
+                left_out[row_source, "unlabelled"] += 1
+                continue
+            part_role = "corpus"
+        original = str(row.get(source.original_label_column) or original)
+        for text in _texts(source, place, row, params):
+            yield (
+                emoticons.strip(text) if source.emoticon_labels else text,
+                label,
+                original,
+                row_source,
+                source.name,
+                "corpus" if part_role == "corpus" else "gold",
+                "test" if part_role == "test" else None,
             )
-    return pd.DataFrame(records, columns=COLUMNS, dtype=object)
+    if not matched:
+        wanted = ", ".join(f"{column} = {value}" for column, value in source.filters.items())
+        raise UserError(
+            f"{path}: no row has {wanted}; found {list(other_values)}"
+            if wanted
+            else f"{path}: no rows"
+        )
+
+
+def _label(source: Source, place: str, path: Path, row: dict[str, Any]) -> tuple[str, str | None]:
+    """The original label as text, and its class."""
+    if source.label_is_file:
+        original = readers.stem(path)
+    elif source.label_column:
+        value = row[source.label_column]
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        missing = "" if source.kind != "hub" else "none"
+        original = missing if value is None else str(value)
+    else:
+        return "", None
+    key = original.strip().lower()
+    if key not in source.labels:
+        names = [name for name in source.labels if name]
+        nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
+        raise UserError(
+            f"{place}, column {source.label_column}: unknown label {original!r}; expected "
+            f"{', '.join(names)}{' or nothing' if '' in source.labels else ''}"
+            + (f" (nearest: {nearest[0]})" if nearest else "")
+        )
+    return original, source.labels[key]
+
+
+def _texts(
+    source: Source, place: str, row: dict[str, Any], params: GoldDataParams
+) -> Iterator[str]:
+    """The texts of a row: one per text column, or all columns joined."""
+    parts = []
+    for column in source.text_columns:
+        value = row[column]
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str | None):
+                raise UserError(
+                    f"{place}, column {column}: expected a text, found {type(text).__name__}"
+                )
+            parts.append(text or "")
+    if source.joined:
+        parts = ["\n".join(part for part in parts if part.strip())]
+    for text in parts:
+        if not text.strip() and source.name == "local" and not params.skip_empty_texts:
+            raise UserError(
+                f"{place}, column text: the text is empty; remove the row or set "
+                "01_gold_data.skip_empty_texts to true"
+            )
+        yield text

@@ -1,0 +1,223 @@
+"""File formats: CSV, TSV, JSON lines, plain lines and parquet, each as a stream of rows.
+
+A row is a dict of column -> value together with its place ("FILE, line 7") for messages. Files are
+never read whole: memory does not grow with their size. Text formats are UTF-8 and may be packed
+with gzip.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from lib.errors import UserError
+
+Rows = Iterator[tuple[str, dict[str, Any]]]
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+FORMATS = ("csv", "tsv", "jsonl", "parquet")
+BATCH = 1000  # rows that are decoded at once from a parquet file
+
+csv.field_size_limit(10_000_000)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file is written, for a data set whose file names do not say it.
+
+    columns: csv: names of the columns of a file without a header line.
+    optional_columns: so many columns at the end may be missing in a row.
+    strict: csv: stop at a stray quotation mark instead of taking it as part of the text.
+    """
+
+    kind: Literal["csv", "lines"]
+    delimiter: str = ","
+    columns: tuple[str, ...] = ()
+    optional_columns: int = 0
+    strict: bool = True
+
+
+def suffix(path: Path) -> str:
+    """The extension without `.gz`, lower case: `a.CSV.gz` -> `csv`."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix.removeprefix(".")
+
+
+def stem(path: Path) -> str:
+    """The name without extension and `.gz`: `a.csv.gz` -> `a`."""
+    return Path(path.name.removesuffix(".gz")).stem
+
+
+def is_readable(path: Path) -> bool:
+    """Whether the name says that the file has one of FORMATS."""
+    packed = path.name.lower().endswith(".gz")
+    return suffix(path) in FORMATS and not (packed and suffix(path) == "parquet")
+
+
+def read(
+    path: Path,
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    file_format: Format | None = None,
+) -> Rows:
+    """Stream the rows of a file.
+
+    Args:
+        needed: columns that must be there.
+        optional: columns that are read if they are there; any other column may be left out.
+        file_format: None: what the extension says.
+    Yields:
+        place and row; values are text, except in JSON lines and parquet.
+    Raises:
+        UserError: naming file, line (parquet: row) and column.
+    """
+    kind = file_format.kind if file_format else suffix(path)
+    if kind == "parquet":
+        rows = _parquet(path, needed, optional)
+    elif kind == "jsonl":
+        rows = _json_lines(path, needed)
+    elif kind == "lines":
+        rows = _lines(path)
+    else:
+        rows = _csv(path, needed, file_format or Format("csv", DELIMITERS[kind]))
+    found = False
+    for found_row in rows:
+        found = True
+        yield found_row
+    if not found:
+        raise UserError(f"{path} has a header but no rows; add rows or remove the file")
+
+
+def check_columns(place: str, needed: Sequence[str], found: Sequence[str]) -> None:
+    """Stop if a needed column is missing.
+
+    Raises:
+        UserError: naming place, the missing, the expected and the found columns.
+    """
+    for name in needed:
+        if name not in found:
+            raise UserError(
+                f"{place}: no column {name!r}; expected {','.join(needed)}, "
+                f"found {','.join(map(str, found))}"
+            )
+
+
+def _csv(path: Path, needed: Sequence[str], file_format: Format) -> Rows:
+    line = 1
+    with _opened(path) as file:
+        reader = csv.reader(file, delimiter=file_format.delimiter, strict=file_format.strict)
+        try:
+            columns = list(file_format.columns) or next(reader, [])
+            if not columns:
+                raise UserError(f"{path} is empty; expected a header line `{','.join(needed)}`")
+            check_columns(str(path), needed, columns)
+            least = len(columns) - file_format.optional_columns
+            while True:
+                line = reader.line_num + 1  # where a record begins; it may have several lines
+                fields = next(reader, None)
+                if fields is None:
+                    return
+                if not fields:  # a blank line
+                    continue
+                place = f"{path}, line {line}"
+                if not least <= len(fields) <= len(columns):
+                    raise UserError(
+                        f"{place}: {len(fields)} fields, the header has {len(columns)}; quote "
+                        "fields that contain the delimiter or line breaks"
+                        if not file_format.columns
+                        else f"{place}: {len(fields)} fields, expected {least} to {len(columns)} "
+                        f"with {file_format.delimiter!r} between them"
+                    )
+                yield place, dict(zip(columns, fields, strict=False))
+        except csv.Error as error:
+            raise UserError(f"{path}, line {line}: not readable as CSV ({error})") from error
+
+
+def _json_lines(path: Path, needed: Sequence[str]) -> Rows:
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            place = f"{path}, line {number}"
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{place}: not readable as JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise UserError(f'{place}: expected an object such as {{"text": "…"}}')
+            check_columns(place, needed, list(row))
+            yield place, row
+
+
+def _lines(path: Path) -> Rows:
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            yield f"{path}, line {number}", {"text": line.rstrip("\r\n")}
+
+
+def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Rows:
+    import pyarrow
+    from pyarrow import parquet
+
+    row = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            check_columns(str(path), needed, names)
+            wanted = [name for name in names if name in {*needed, *optional}]
+            for batch in file.iter_batches(BATCH, columns=wanted):
+                for values in batch.to_pylist():
+                    row += 1
+                    yield f"{path}, row {row}", values
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"{path}: not readable as parquet after row {row} ({reason}); the file is truncated or "
+            "damaged: fetch or write it again"
+        ) from error
+
+
+class _opened:
+    """A text file for reading, unpacked if its name ends in .gz; its errors name file and line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> IO[str]:
+        self.file = _open(self.path, "rt", encoding="utf-8-sig", newline="", errors="strict")
+        return self.file
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self.file.close()
+        if isinstance(error, UnicodeDecodeError):
+            byte = error.object[error.start]
+            raise UserError(
+                f"{self.path}, line {_line_of_bad_byte(self.path)}: not UTF-8 (byte 0x{byte:02x}); "
+                "save the file as UTF-8"
+            ) from error
+        if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
+            raise UserError(
+                f"{self.path}: not readable as gzip ({error}); the file is truncated or damaged: "
+                "fetch or pack it again"
+            ) from error
+
+
+def _open(path: Path, mode: str, **options: Any) -> IO[Any]:
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, mode, **options)
+    return path.open(mode, **options)
+
+
+def _line_of_bad_byte(path: Path) -> int:
+    with _open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0
