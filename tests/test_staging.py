@@ -118,6 +118,15 @@ def test_a_frame_without_a_usable_text_still_makes_a_part(tmp_path):
     assert (len(rows), signatures.shape) == (0, (0, duplicates.VALUES))
 
 
+def test_rows_that_the_reader_left_out_are_counted(tmp_path):
+    frame = table(distinct_texts(2), source="s")
+    frame.attrs["left_out"] = {"s": {"no label": 3}, "t": {"empty text": 1}}
+    (part,), _, _ = stage(portions(frame), tmp_path)
+    counts = staging.read_counts(part).table().to_dict("index")
+    assert counts["s"] == {"read": 5, "no label": 3, "empty text": 0}
+    assert counts["t"] == {"read": 1, "no label": 0, "empty text": 1}
+
+
 def test_rows_survive_writing(tmp_path):
     frame = table([clean(t) for t in ("раз 😀", "два <b>")], [None, "neutral"], source="с|1")
     frame["text_id"] = [text_id(text) for text in frame["text"]]

@@ -39,6 +39,13 @@ class Counts:
         self.add(reason, frame.loc[bad, "source"])
         return frame.loc[~bad].reset_index(drop=True)
 
+    def add_left_out(self, left_out: dict[str, dict[str, int]]) -> None:
+        """Count rows that the reader left out, source -> reason -> rows, as read and dropped."""
+        for source, reasons in left_out.items():
+            for reason, count in reasons.items():
+                self._texts[source, "read"] += count
+                self._texts[source, reason] += count
+
     def add_read(self, frame: pd.DataFrame) -> None:
         """Count source rows (`lib.sources.COLUMNS`) as read, and their labels."""
         self.add("read", frame["source"])

@@ -14,8 +14,9 @@ from lib.params import GoldDataParams
 from lib.registry import REGISTRY, Source
 
 MOST_SOURCES = 60  # files may name a source per row; the rest is one line
-MOST_LABELS = 30
+MOST_LABELS = 20
 LEAKS = ["twin of a test text", "twin of a gold text", *NEAR_REASONS.values()]
+_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|#$~"})
 
 
 def data_card(prepared: Prepared, gold: pd.DataFrame, params: GoldDataParams) -> str:
@@ -88,8 +89,8 @@ def _source(source: str, prepared: Prepared) -> list[str]:
     lines = [
         f"## {_escape(source)}",
         "",
-        f"- registered as `{entry.name}`, role {entry.role}"
-        + (f", {entry.hub_id} at revision {entry.revision or 'unpinned'}" if entry.hub_id else ""),
+        f"- registered as `{entry.name}`"
+        + (f": {entry.hub_id} at revision {entry.revision or 'unpinned'}" if entry.hub_id else ""),
         f"- licence: {_escape(entry.licence)}",
         f"- citation: {_escape(entry.citation)}",
         "",
@@ -119,6 +120,4 @@ def _rows(frame: pd.DataFrame) -> list[str]:
 def _escape(value: object) -> str:
     """Text from data as plain text in Markdown: no HTML, no table or emphasis marks."""
     text = html.escape(" ".join(str(value).split()), quote=False)
-    for mark in "\\`*_[]|#$~":
-        text = text.replace(mark, f"&#{ord(mark)};")
-    return text
+    return text.translate(_MARKS)

@@ -85,6 +85,7 @@ def _stage_portion(
         rows = len(frame)
         counts = Counts()
         counts.add_read(frame)
+        counts.add_left_out(frame.attrs.get("left_out", {}))
         frame = clean_frame(frame, counts, portion.source.russian, min_characters, max_characters)
         normalised = [normalise(text) for text in frame["text"]]
         frame["text_id"] = [id_of_normalised(text) for text in normalised]
