@@ -73,7 +73,8 @@ def prepare(
 
     Args:
         portions: as `lib.sources.portions` gives them.
-        on_part: called after each part with the stage (`read` or `deduplicate`) and its rows.
+        on_part: called after each part with the stage (`read` or `deduplicate`) and its rows, and
+            in between once with `gold` and the number of gold texts.
     Raises:
         UserError: bad input, no gold text, a class without texts in a split, or no corpus text.
     """
@@ -148,6 +149,7 @@ def write_unlike(
     """
     rows = sum(pq.read_metadata(part).num_rows for part in parts)
     unlike = _Unlike(gold, rows, params)
+    on_part("gold", len(gold))
     with tqdm(total=rows, desc="deduplicating", unit="text") as bar:
         for number, part in enumerate(parts):
             target = directory / f"part-{number:05d}.parquet"

@@ -143,6 +143,8 @@ def _print_results(folder: Path) -> None:
         quarter = max(1, len(sums) // 4)
         first, last = np.mean(sums[:quarter]), np.mean(sums[-quarter:])
         print(f"first quarter {first:.2f} s, last quarter {last:.2f} s: {last / first - 1:+.0%}")
+    gold = sum(line["seconds"] for line in lines if line["stage"] == "gold")
+    print(f"gold table and index: {gold:.1f} s")
     print(f"last run: {result['seconds']:.0f} s in all; peak memory {result['peak_gib']:.2f} GiB")
     for reason, count in result["counts"].items():
         print(f"{count:>12,} {reason}")
