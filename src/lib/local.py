@@ -30,9 +30,7 @@ def files(
             there or has two roles, or a file that is there twice, packed and unpacked.
     """
     folder = _folder(params, source)
-    patterns = source.files or {
-        role: tuple(getattr(params, f"{role}_files")) for role in ROLES
-    }
+    patterns = source.files or {role: tuple(getattr(params, f"{role}_files")) for role in ROLES}
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     if not source.file_format:
         names = [name for name in names if readers.is_readable(Path(name))]
