@@ -99,7 +99,7 @@ def test_a_signature_depends_on_its_own_text_and_the_seed_only():
     assert duplicates.signatures([], 0).shape == (0, duplicates.VALUES)
 
 
-@given(st.lists(st.integers(0, 12), max_size=40), st.sampled_from([4, 21, 32]), st.integers(0, 5))
+@given(st.lists(st.integers(0, 12), max_size=40), st.sampled_from([4, 16, 32]), st.integers(0, 5))
 @settings(deadline=None, max_examples=40)
 def test_the_index_finds_equal_signatures_and_no_unlike_ones(numbers, bands, split):
     """Against a plain search: signatures are either equal or agree in no value."""

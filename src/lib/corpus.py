@@ -142,7 +142,7 @@ def write_unlike(
 ) -> Iterator[Counts]:
     """Write the corpus: for each part the texts that are unlike gold and all texts before them.
 
-    Likeness to gold is decided exactly, within the corpus by signatures.
+    Likeness to validation and test texts is decided exactly, to all other texts by signatures.
 
     Yields:
         for each part the counts of what was dropped and kept.
@@ -174,12 +174,15 @@ class _Unlike:
         self._limit = params.max_corpus
         self._read: Counter[str] = Counter()
         self._gold_ids = set(gold["text_id"])
-        self._gold_rank = gold["split"].map(RANKS).to_numpy()
-        self._gold_texts = [normalise(text) for text in gold["text"]]
-        self._gold = MinHashIndex(len(gold), SENSITIVE)
-        self._gold.add(duplicates.signatures(self._gold_texts, params.seed))
-        self._corpus = MinHashIndex(rows, COARSE)
-        self._ids = np.empty(rows, dtype=np.uint64)
+        heldout, train = gold[gold["split"] != "train"], gold[gold["split"] == "train"]
+        self._heldout_rank = heldout["split"].map(RANKS).to_numpy()
+        self._heldout_texts = [normalise(text) for text in heldout["text"]]
+        self._heldout = MinHashIndex(len(heldout), SENSITIVE)
+        self._heldout.add(duplicates.signatures(self._heldout_texts, params.seed))
+        self._train_rows = len(train)
+        self._seen = MinHashIndex(len(train) + rows, COARSE)  # train, then kept corpus texts
+        self._seen.add(duplicates.signatures([normalise(t) for t in train["text"]], params.seed))
+        self._ids = np.zeros(len(train) + rows, dtype=np.uint64)
 
     def select(self, frame: pd.DataFrame, signatures: np.ndarray, counts: Counts) -> pd.DataFrame:
         """The rows to keep."""
@@ -187,25 +190,30 @@ class _Unlike:
         frame = counts.drop(frame, self._over_limit(frame["source"]), "over max_corpus")
         twin = frame["text_id"].isin(self._gold_ids)
         frame = counts.drop(frame, twin, "twin of a gold text")
-        rank = self._gold_twins(frame["text"].tolist(), signatures[frame["_row"].to_list()])
-        for value, reason in NEAR_REASONS.items():
-            counts.add(reason, frame.loc[rank == value, "source"])
-        frame = frame[rank < 0].reset_index(drop=True)
-        ids, start = _integers(frame["text_id"]), self._corpus.rows
-        twins = self._corpus.add_new(signatures[frame["_row"].to_list()], self._similarity)
-        self._ids[start : self._corpus.rows] = ids[twins < 0]
-        same = (twins >= 0) & (self._ids[np.maximum(twins, 0)] == ids)
+        rank = self._heldout_twins(frame["text"].tolist(), signatures[frame["_row"].to_list()])
+        for value in (RANKS["test"], RANKS["validation"]):
+            frame, rank = (
+                counts.drop(frame, rank == value, NEAR_REASONS[value]),
+                rank[rank != value],
+            )
+        ids, start = _integers(frame["text_id"]), self._seen.rows
+        twins = self._seen.add_new(signatures[frame["_row"].to_list()], self._similarity)
+        self._ids[start : self._seen.rows] = ids[twins < 0]
+        like_train = (twins >= 0) & (twins < self._train_rows)
+        same = (twins >= self._train_rows) & (self._ids[twins] == ids)
+        like_corpus = (twins >= self._train_rows) & ~same
+        counts.add(NEAR_REASONS[RANKS["train"]], frame.loc[like_train, "source"])
         counts.add("duplicate in corpus", frame.loc[same, "source"])
-        counts.add("near-duplicate in corpus", frame.loc[(twins >= 0) & ~same, "source"])
+        counts.add("near-duplicate in corpus", frame.loc[like_corpus, "source"])
         return frame[twins < 0].drop(columns="_row")
 
     def remember(self, frame: pd.DataFrame, signatures: np.ndarray, kept: pd.DataFrame) -> None:
         """Take in a part that was selected before the run was stopped."""
         self._over_limit(frame["source"])
         rows = ~frame["text_id"].duplicated() & frame["text_id"].isin(kept["text_id"])
-        start = self._corpus.rows
-        self._corpus.add(signatures[rows.to_numpy()])
-        self._ids[start : self._corpus.rows] = _integers(frame.loc[rows, "text_id"])
+        start = self._seen.rows
+        self._seen.add(signatures[rows.to_numpy()])
+        self._ids[start : self._seen.rows] = _integers(frame.loc[rows, "text_id"])
 
     def _over_limit(self, sources: pd.Series) -> np.ndarray:
         """Which texts are beyond the first `max_corpus` of their source."""
@@ -215,16 +223,16 @@ class _Unlike:
             return np.zeros(len(sources), dtype=bool)
         return before + sources.groupby(sources).cumcount().to_numpy() >= self._limit
 
-    def _gold_twins(self, texts: list[str], signatures: np.ndarray) -> np.ndarray:
-        """For each text the lowest rank of a gold text that it is like, or -1."""
+    def _heldout_twins(self, texts: list[str], signatures: np.ndarray) -> np.ndarray:
+        """For each text the lowest rank of a held-out text that it is like, or -1."""
         ranks = np.full(len(texts), -1)
-        found = self._gold.candidates(signatures, self._similarity - MARGIN)
+        found = self._heldout.candidates(signatures, self._similarity - MARGIN)
         for position, row in zip(*(array.tolist() for array in found), strict=True):
-            rank = self._gold_rank[row]
+            rank = self._heldout_rank[row]
             if 0 <= ranks[position] <= rank:
                 continue
             if duplicates.is_similar(
-                normalise(texts[position]), self._gold_texts[row], self._similarity
+                normalise(texts[position]), self._heldout_texts[row], self._similarity
             ):
                 ranks[position] = rank
         return ranks
