@@ -1,4 +1,4 @@
-"""The command line: `python -m lib run|params|report|sources|bench`."""
+"""The command line: `python -m lib run|step|params|report|sources|bench`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
     run.set_defaults(command=_run)
 
+    step = commands.add_parser(
+        "step", help="the long part of a step in several processes, under accelerate launch"
+    )
+    step.add_argument("step", metavar="STEP", help="02, 03 or 05")
+    _add_params(step)
+    step.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
+    step.set_defaults(command=_step)
+
     show = commands.add_parser("params", help="print the validated, complete parameters")
     _add_params(show)
     show.set_defaults(command=_params)
@@ -78,8 +86,10 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from lib import params, runner
+    from lib import distributed, params, runner
 
+    if distributed.count() > 1:
+        raise UserError("run needs a single process; accelerate launch is for: -m lib step STEP")
     loaded = params.load(options.file, options.overrides)
     return runner.run(
         loaded,
@@ -89,6 +99,17 @@ def _run(options: argparse.Namespace) -> int:
         force=options.force,
         outputs=(options.outputs or runner.OUTPUTS).resolve(),
     )
+
+
+def _step(options: argparse.Namespace) -> int:
+    from lib import headless, params, runner
+
+    loaded = runner.absolute_paths(params.load(options.file, options.overrides))
+    name = runner.find_step(options.step)
+    runner.check_inputs(loaded, [name])
+    outputs = (options.outputs or runner.OUTPUTS).resolve()
+    headless.run_long_part(name, outputs / loaded.run, loaded.steps[name])
+    return 0
 
 
 def _params(options: argparse.Namespace) -> int:

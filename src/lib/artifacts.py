@@ -131,6 +131,8 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
     Raises:
         UserError: an earlier step is not complete in this run.
     """
+    from lib import distributed  # heavy, and only needed here
+
     run_dir = Path(run_dir).resolve()
     for upstream in UPSTREAM[name]:
         if read_manifest(run_dir, upstream) is None:
@@ -139,17 +141,22 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
                 f"run that step first"
             )
     fingerprint = compute_fingerprint(name, run_dir, params)
-    directory = run_dir / name
+    with distributed.main_first():
+        _clear(run_dir / name, digest(fingerprint))
+    return Step(name, run_dir, params, fingerprint, time.time())
+
+
+def _clear(directory: Path, fingerprint: str) -> None:
+    """Leave only what a step with this fingerprint can go on from."""
     partial = directory / PARTIAL
-    resumable = partial.exists() and read_json(partial).get("fingerprint") == digest(fingerprint)
+    resumable = partial.exists() and read_json(partial).get("fingerprint") == fingerprint
     if not resumable:
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     for stray in directory.rglob(".*"):  # what `atomic` was writing when the process was killed
         shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
     (directory / MANIFEST).unlink(missing_ok=True)
-    write_json(partial, {"fingerprint": digest(fingerprint)})
-    return Step(name, run_dir, params, fingerprint, time.time())
+    write_json(partial, {"fingerprint": fingerprint})
 
 
 def discard_partial(name: str, run_dir: Path) -> None:

@@ -145,11 +145,9 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
         return getattr(torch, precision)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    with contextlib.suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0].split()
-        if "avx512_bf16" in flags or "amx_bf16" in flags:
-            return torch.bfloat16
-    return torch.float32
+    processor = torch.cpu.get_capabilities()
+    native = processor.get("avx512_bf16") or processor.get("amx_bf16")
+    return torch.bfloat16 if native else torch.float32
 
 
 def hardware(params: ModelStepParams) -> dict[str, torch.dtype | torch.device]:

@@ -19,7 +19,7 @@ import torch
 from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor, nn
 
-from lib import LABELS
+from lib import LABELS, distributed
 from lib.artifacts import atomic
 from lib.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.errors import UserError
@@ -231,10 +231,12 @@ def train_candidate(
         loss_module=loss,
         title=f"λ_metric={lambda_metric:g}",
     )
-    save_classifier(encoder, directory / "model")
-    with atomic(finished) as temporary:
-        history.to_csv(temporary, index=False)
-    shutil.rmtree(directory / "state")
+    if distributed.is_main():
+        save_classifier(encoder, directory / "model")
+        with atomic(finished) as temporary:
+            history.to_csv(temporary, index=False)
+        shutil.rmtree(directory / "state")
+    distributed.wait_for_all()
     return history
 
 

@@ -150,7 +150,11 @@ class EmbedCorpusParams(ModelStepParams):
     """03: corpus and base classifier in, embedding bank and PCA vectors out."""
 
     shard_size: int = Field(50_000, ge=10, description="texts per shard of the bank")
-    tokens_per_batch: int = Field(8192, ge=64, description="padded tokens per batch")
+    tokens_per_batch: int | None = Field(
+        None,
+        ge=64,
+        description="with padding; null: 512 on a CPU (one batch per core), 32768 on a GPU",
+    )
     pca_dimensions: int = Field(128, ge=2, le=4096, description="after L2 normalisation")
 
 

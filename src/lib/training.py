@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lib import distributed
 from lib.artifacts import atomic
 from lib.encoder import Encoder, hardware
 from lib.evaluation import macro_f1
@@ -113,6 +114,8 @@ def fit(
 ) -> pd.DataFrame:
     """Train in place; afterwards the encoder holds the best state by validation macro-F1.
 
+    Several processes (see `lib.distributed`) share the texts of each batch; the main one writes.
+
     Args:
         batches: indices into `train` for each step number.
         steps: optimiser steps in all.
@@ -135,16 +138,25 @@ def fit(
         optimizer, lambda step: _rate(step, steps, round(steps * params.warmup_share))
     )
     history: list[dict[str, float]] = []
-    torch.manual_seed(params.seed)
+    torch.manual_seed(params.seed + distributed.index())  # dropout
     latest, best = state_dir / "latest.pt", state_dir / "best.pt"
     first = 0
     if latest.exists():
         first, history = _restore(latest, modules, optimizer, scheduler)
+        if distributed.index() > 0:  # the state holds the main process's random numbers
+            torch.manual_seed(params.seed + distributed.index() + first)
         tqdm.write(f"{title}: going on from step {first} of {steps}")
 
     sums: dict[str, float] = {}
     since = 0
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc=title, unit="step")
+    bar = tqdm(
+        range(first, steps),
+        initial=first,
+        total=steps,
+        desc=title,
+        unit="step",
+        disable=not distributed.is_main(),
+    )
     for step in bar:
         model.train()
         batch = batches[step]
@@ -155,6 +167,7 @@ def fit(
             output = forward(model, token_ids, encoder.pad_id, device)
         parts = loss(output, labels, weights)
         parts["total"].backward()
+        distributed.average_gradients(_trainable(modules).values())
         nn.utils.clip_grad_norm_(_trainable(modules).values(), MAX_GRADIENT_NORM)
         optimizer.step()
         scheduler.step()
@@ -167,11 +180,13 @@ def fit(
             row |= evaluate(encoder, validation, dtype, device)
             previous = max((r["validation_macro_f1"] for r in history), default=-1.0)
             history.append(row)
-            if row["validation_macro_f1"] > previous:
-                _save(best, model=_values(_trainable(nn.ModuleList([model]))))
-            _store(latest, modules, optimizer, scheduler, step + 1, history)
+            if distributed.is_main():
+                if row["validation_macro_f1"] > previous:
+                    _save(best, model=_values(_trainable(nn.ModuleList([model]))))
+                _store(latest, modules, optimizer, scheduler, step + 1, history)
             sums, since = {}, 0
             bar.set_postfix(macro_f1=f"{row['validation_macro_f1']:.4f}")
+    distributed.wait_for_all()
     values = torch.load(best, weights_only=True)["model"]
     _assign(_trainable(nn.ModuleList([model])), values)
     model.eval()
@@ -185,25 +200,36 @@ def forward(
 ) -> PooledClassifierOutput:
     """A batch's logits and pooled vectors, run through the encoder in chunks of similar length.
 
-    The loss still sees the whole batch. Batches drawn by class and cluster mix lengths: padded to
-    the longest they would hold several times as many tokens as their texts have.
+    The loss still sees the whole batch, also where several processes share it. Batches drawn by
+    class and cluster mix lengths: padded to the longest they would hold several times as many
+    tokens as their texts have.
     """
     lengths = np.array([len(row) for row in token_ids])
     budget = CPU_CHUNK_TOKENS if device.type == "cpu" else int(lengths.max()) * len(lengths)
-    chunks = list(token_budget_batches(lengths, budget))
-    outputs = [model(**pad([token_ids[i] for i in chunk], pad_id, device)) for chunk in chunks]
-    back = torch.from_numpy(np.argsort(np.concatenate(chunks), kind="stable")).to(device)
-    return PooledClassifierOutput(
-        logits=torch.cat([output.logits for output in outputs])[back],
-        pooled=torch.cat([output.pooled for output in outputs])[back],
-    )
+    own = np.array(list(distributed.own_share(np.argsort(-lengths, kind="stable"))), dtype=int)
+    chunks = [own[chunk] for chunk in token_budget_batches(lengths[own], budget)]
+    classes, width = model.config.num_labels, model.encoder.config.hidden_size
+    shape = (len(token_ids), classes + width)
+    whole = torch.zeros(shape, device=device, requires_grad=torch.is_grad_enabled())
+    if chunks:
+        outputs = [model(**pad([token_ids[i] for i in chunk], pad_id, device)) for chunk in chunks]
+        rows = torch.from_numpy(np.concatenate(chunks)).to(device)
+        found = torch.cat([torch.cat([o.logits, o.pooled], dim=1) for o in outputs])
+        whole = whole.index_copy(0, rows, found.float())
+    whole = distributed.add_up(whole)
+    return PooledClassifierOutput(logits=whole[:, :classes], pooled=whole[:, classes:])
 
 
 def evaluate(
     encoder: Encoder, texts: Texts, dtype: torch.dtype, device: torch.device
 ) -> dict[str, float]:
     """validation_loss (mean cross-entropy), validation_macro_f1 and validation_accuracy."""
-    probabilities, _ = predict(encoder, texts.token_ids, dtype=dtype, device=device)
+    own = list(distributed.own_share(range(len(texts.labels))))
+    found, _ = predict(encoder, [texts.token_ids[i] for i in own], dtype=dtype, device=device)
+    whole = torch.zeros((len(texts.labels), found.shape[1]), device=device)
+    whole[own] = torch.from_numpy(found).to(device)
+    with torch.no_grad():
+        probabilities = distributed.add_up(whole).cpu().numpy()
     chosen = probabilities[np.arange(len(texts.labels)), texts.labels]
     predicted = probabilities.argmax(1)
     return {
