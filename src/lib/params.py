@@ -137,7 +137,9 @@ class ClusterPurityParams(StepParams):
     """04: PCA vectors and predictions in, clusters with purity and the kept texts out."""
 
     clusters: int = Field(2000, ge=2, le=100_000, description="K of K-Means")
-    kmeans_iterations: int = Field(25, ge=1, le=1000, description="Lloyd iterations")
+    kmeans_iterations: int = Field(
+        100, ge=1, le=1000, description="most Lloyd iterations; it stops when inertia settles"
+    )
     kmeans_restarts: int = Field(1, ge=1, le=50, description="best of so many starts by inertia")
     kmeans_sample: int = Field(
         512_000, ge=100, description="texts that train the centres; all texts are assigned"
