@@ -128,7 +128,7 @@ def test_fingerprints_of_the_real_steps(step):
     found = code.fingerprint(step)
     assert {f"{step}.ipynb", "params.py", "artifacts.py", "errors.py"} <= set(found)
     assert ("metric_learning.py" in found) == (step == "05_metric_learning")
-    assert ("clustering.py" in found) == (step in ("04_cluster_purity", "05_metric_learning"))
+    assert ("kmeans.py" in found) == (step in ("04_cluster_purity", "05_metric_learning"))
     assert not {"runner.py", "report.py", "__main__.py"} & set(found)
 
 

@@ -7,14 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from sklearn.decomposition import PCA as ReferencePCA
 
 from conftest import SENTENCES
-from lib.artifacts import read_json
-from lib.embedding import PCA, fit_pca, l2_normalise, read_bank, reduce_bank, write_bank
+from lib.embedding import read_bank, write_bank
 from lib.encoder import Encoder, new_classifier
 from lib.errors import UserError
 from lib.inference import predict
@@ -113,74 +108,3 @@ def test_a_damaged_shard_is_an_error(bank, damage):
         shard.write_bytes(content[:-10] if damage == "cut" else content)
     with pytest.raises(UserError, match=r"shard-00002.* missing or damaged.*--force"):
         list(read_bank(bank))
-
-
-@pytest.mark.parametrize("dimensions", [2, 32])
-def test_pca_equals_that_of_scikit_learn(bank, dimensions):
-    vectors = all_vectors(bank).astype(np.float64)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    expected = ReferencePCA(dimensions, svd_solver="full").fit(vectors)
-    pca = fit_pca(bank, dimensions)
-    np.testing.assert_allclose(pca.mean, expected.mean_, atol=1e-6)
-    np.testing.assert_allclose(
-        pca.explained_variance_ratio, expected.explained_variance_ratio_, atol=1e-6
-    )
-    signs = np.sign((pca.components * expected.components_).sum(1))
-    np.testing.assert_allclose(pca.components, signs[:, None] * expected.components_, atol=1e-3)
-    np.testing.assert_allclose(
-        pca.transform(all_vectors(bank)), signs * expected.transform(vectors), atol=1e-3
-    )
-
-
-def test_components_are_orthonormal_and_signs_fixed(bank):
-    pca = fit_pca(bank, 12)
-    np.testing.assert_allclose(pca.components @ pca.components.T, np.eye(12), atol=1e-5)
-    assert (np.diff(pca.explained_variance_ratio) <= 0).all()
-    largest = np.abs(pca.components).argmax(1)
-    assert (pca.components[np.arange(12), largest] > 0).all()
-
-
-def test_shards_do_not_change_the_pca(bank, tmp_path, encoder, texts):
-    one = PARAMS.model_copy(update={"shard_size": 1000})
-    write_bank(encoder, texts, tmp_path / "one", one)
-    assert len(read_json(tmp_path / "one" / "index.json")["shards"]) == 1
-    several, single = fit_pca(bank, 5), fit_pca(tmp_path / "one", 5)
-    np.testing.assert_allclose(several.components, single.components, atol=2e-3)
-
-
-def test_too_many_dimensions_are_an_error(bank, tmp_path, encoder, texts):
-    with pytest.raises(UserError, match=r"pca_dimensions: 33 .* 32 dimensions"):
-        fit_pca(bank, 33)
-    write_bank(encoder, texts.head(10), tmp_path / "few", PARAMS)
-    with pytest.raises(UserError, match=r"pca_dimensions: 11 .* 10 corpus texts"):
-        fit_pca(tmp_path / "few", 11)
-    assert fit_pca(tmp_path / "few", 10).components.shape == (10, 32)
-
-
-def test_reduced_bank_is_the_transform_of_every_text(bank, tmp_path):
-    pca = fit_pca(bank, 6)
-    pca.save(tmp_path / "pca.npz")
-    loaded = PCA.load(tmp_path / "pca.npz")
-    assert (loaded.components == pca.components).all() and (loaded.mean == pca.mean).all()
-    target = tmp_path / "out" / "reduced.npy"
-    reduced = reduce_bank(bank, loaded, target)
-    assert reduced.shape == (90, 6) and reduced.dtype == np.float32
-    np.testing.assert_allclose(reduced, pca.transform(all_vectors(bank)), atol=1e-6)
-    assert (np.load(target) == reduced).all()
-    assert [p.name for p in target.parent.iterdir()] == ["reduced.npy"]
-
-
-@given(
-    hnp.arrays(
-        np.float16,
-        hnp.array_shapes(min_dims=2, max_dims=2),
-        elements=st.floats(-100, 100, width=16),
-    )
-)
-def test_normalised_rows_have_length_one(vectors):
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    result = l2_normalise(vectors)
-    assert result.dtype == np.float32
-    expected = np.where(lengths > 0, 1.0, 0.0)
-    np.testing.assert_allclose(np.linalg.norm(result, axis=1), expected, atol=1e-5)
-    np.testing.assert_allclose(result * lengths[:, None], vectors, atol=1e-3, rtol=1e-4)

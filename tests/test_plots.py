@@ -13,7 +13,6 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from lib import LABELS, plots
-from lib.clustering import purity_table
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=alert(1)>"
 
@@ -77,7 +76,6 @@ def all_figures() -> dict:
     points, frame = corpus_frame()
     labels = frame["predicted"].to_numpy()
     gold = frame.assign(label=labels)
-    table = purity_table(frame["cluster"].to_numpy(), np.eye(3)[labels] * 0.7 + 0.1, 20)
     matrix = np.arange(9).reshape(3, 3)
     shares = pd.DataFrame([[0.2, 0.3, 0.5]], index=["gold"], columns=list(LABELS))
     return {
@@ -90,9 +88,6 @@ def all_figures() -> dict:
         "confidence_histogram": lambda: plots.confidence_histogram(labels, gold["confidence"]),
         "confusion_matrices": lambda: plots.confusion_matrices({"base": matrix}, "gold test"),
         "explained_variance": lambda: plots.explained_variance(np.array([0.5, 0.3])),
-        "purity_histogram": lambda: plots.purity_histogram(table, 0.9),
-        "umap_view": lambda: plots.umap_view(points, frame, "Карта"),
-        "umap_static": lambda: plots.umap_static(points, frame, "Карта"),
         "embedding_spaces": lambda: plots.embedding_spaces(
             {"base": points, "final": -points}, gold, "Два пространства"
         ),
@@ -199,77 +194,6 @@ def test_explained_variance_is_cumulative():
     assert "3 components explain 90.0%" in axes.get_title()
 
 
-def test_purity_histogram_counts_every_cluster():
-    table = pd.DataFrame(
-        {"purity": [1 / 3, 0.5, 0.9, 0.95, 1.0, 1.0, np.nan], "dominant": [0, 1, 2, 2, 2, 0, 0]}
-    )
-    axes = plots.purity_histogram(table, 0.9).axes[0]
-    by_colour = dict.fromkeys(LABELS, 0)
-    names = {colour: name for name, colour in plots.COLORS.items()}
-    for patch in axes.patches:
-        colour = to_hex(patch.get_facecolor()).upper()
-        by_colour[names[colour]] += round(patch.get_height())
-    assert by_colour == {"negative": 2, "neutral": 1, "positive": 3}
-    assert "4 of 6 clusters at or above 0.9" in axes.get_title()
-    line = axes.lines[-1]
-    assert list(line.get_xdata()) == [0.9, 0.9]
-    assert set(texts_of(axes)) == set(LABELS)
-
-
-def test_umap_view_shows_every_point_once_by_class():
-    points, frame = corpus_frame()
-    frame.loc[0, "text"] = HOSTILE
-    frame.loc[0, "source"] = HOSTILE
-    figure = plots.umap_view(points, frame, "Карта")
-    assert [trace.name for trace in figure.data] == list(LABELS)
-    seen = []
-    for label, trace in enumerate(figure.data):
-        rows = np.flatnonzero(frame["predicted"] == label)
-        assert len(trace.x) == len(trace.text) == len(rows)
-        np.testing.assert_allclose(np.column_stack([trace.x, trace.y]), points[rows], atol=6e-4)
-        assert trace.marker.color == plots.COLORS[LABELS[label]]
-        for row, hover in zip(frame.iloc[rows].itertuples(), trace.text, strict=True):
-            assert f"cluster {row.cluster}, purity {row.purity:.2f}" in hover
-            assert f"{LABELS[label]}, confidence {row.confidence:.2f}" in hover
-        seen += list(trace.text)
-    for i in range(1, len(frame)):
-        assert sum(hover.startswith(f"текст номер {i}<br>") for hover in seen) == 1
-    hostile = next(hover for hover in seen if "hacked" in hover)
-    assert "<" not in hostile.replace("<br>", "")
-
-
-def test_umap_view_has_three_colour_buttons():
-    points, frame = corpus_frame()
-    figure = plots.umap_view(points, frame, "Карта")
-    (menu,) = figure.layout.updatemenus
-    assert [button.label for button in menu.buttons] == [
-        "colour: predicted class",
-        "colour: purity",
-        "colour: cluster",
-    ]
-    by_class, by_purity, by_cluster = (button.args[0] for button in menu.buttons)
-    assert list(by_class["marker.color"]) == [plots.COLORS[name] for name in LABELS]
-    for label in range(3):
-        part = frame[frame["predicted"] == label]
-        np.testing.assert_allclose(by_purity["marker.color"][label], part["purity"], atol=6e-4)
-        assert len(by_cluster["marker.color"][label]) == len(part)
-        shown = pd.Series(by_cluster["marker.color"][label], index=part.index)
-        assert (shown.groupby(part["cluster"]).nunique() == 1).all()
-        assert shown.nunique() > 5
-    assert by_purity["marker.showscale"].count(True) == 1
-    assert by_class["marker.showscale"] is False
-
-
-def test_umap_static_shows_classes_and_purity():
-    points, frame = corpus_frame()
-    left, right = plots.umap_static(points, frame, "Карта").axes[:2]
-    assert [len(c.get_offsets()) for c in left.collections] == np.bincount(
-        frame["predicted"], minlength=3
-    ).tolist()
-    np.testing.assert_allclose(right.collections[0].get_array(), frame["purity"])
-    np.testing.assert_allclose(right.collections[0].get_offsets(), points)
-
-
 def test_embedding_spaces_show_the_same_texts_twice():
     points, frame = corpus_frame(30)
     gold = pd.DataFrame({"text": frame["text"], "label": frame["predicted"]})
@@ -328,18 +252,3 @@ def test_hover_text_keeps_the_text_in_short_lines(text):
         assert letters.endswith("…") and expected.startswith(letters[:-1])
         assert len(letters) <= 200
     assert not any("<" in line or ">" in line for line in lines)
-
-
-@pytest.mark.slow
-def test_umap_separates_what_is_apart_and_repeats_itself():
-    rng = np.random.default_rng(0)
-    centres = np.repeat([[0.0] * 6, [20.0] * 6], 30, axis=0)
-    vectors = (centres + rng.normal(size=(60, 6))).astype(np.float16)
-    points = plots.umap_points(vectors, neighbors=10, seed=0)
-    assert points.shape == (60, 2) and np.isfinite(points).all()
-    first, second = points[:30], points[30:]
-    between = np.linalg.norm(first.mean(0) - second.mean(0))
-    assert between > 2 * max(first.std(0).max(), second.std(0).max())
-    assert (points == plots.umap_points(vectors, neighbors=10, seed=0)).all()
-    few = plots.umap_points(vectors[:20], neighbors=50, seed=0)  # fewer texts than neighbours
-    assert few.shape == (20, 2)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import plots, report
+from lib import cluster_plots, plots, report
 from lib.errors import UserError
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=alert(1)>"
@@ -72,7 +72,7 @@ def notebook_with_outputs(picture: bytes) -> nbformat.NotebookNode:
             "purity": 0.8,
         }
     )
-    figure = plots.umap_view(np.eye(3)[:, :2], frame, "Карта корпуса")
+    figure = cluster_plots.umap_view(np.eye(3)[:, :2], frame, "Карта корпуса")
     table = frame[["text", "source"]]
     outputs = [
         new_output("stream", name="stdout", text=f"прочитано: {HOSTILE}\n"),
@@ -168,6 +168,7 @@ def test_plotly_shows_hostile_texts_escaped(page):
     assert "&lt;script&gt;" in hostile
     assert "<" not in hostile.replace("<br>", "")
     assert len(hovers) == 3
+    assert any("обычный текст" in hover for hover in hovers) and "обычный" in script  # UTF-8
 
 
 def test_the_page_shows_what_the_notebook_shows(page):

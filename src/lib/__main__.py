@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
-    for noisy in ("papermill", "traitlets", "httpx", "huggingface_hub", "datasets"):
+    for noisy in ("papermill", "traitlets", "httpx", "huggingface_hub", "datasets", "faiss"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         return options.command(options)

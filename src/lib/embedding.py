@@ -3,7 +3,6 @@
 A shard is one file with the checksum of its content, there whole or not at all: a run that was
 stopped at any moment goes on with the shards that are missing or not whole. The index, written
 last, holds row counts and checksums.
-PCA streams over the shards: its memory does not depend on the number of texts.
 """
 
 from __future__ import annotations
@@ -228,88 +227,3 @@ class Progress:
         speed = self.tokens / (time.monotonic() - self.started)
         self.bar.set_postfix_str(f"{speed:,.0f} tokens/s", refresh=False)
         self.bar.update(round(self.texts) - self.bar.n)
-
-
-def l2_normalise(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1, float32 [n, d]; a zero row stays zero."""
-    vectors = vectors.astype(np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, 1e-12)
-
-
-@dataclass
-class PCA:
-    """Principal components of L2-normalised vectors.
-
-    mean float32 [d]; components float32 [k, d], orthonormal, by falling variance;
-    explained_variance_ratio float64 [k].
-    """
-
-    mean: np.ndarray
-    components: np.ndarray
-    explained_variance_ratio: np.ndarray
-
-    def transform(self, vectors: np.ndarray) -> np.ndarray:
-        """Vectors [n, d] of any length -> normalised and projected, float32 [n, k]."""
-        return (l2_normalise(vectors) - self.mean) @ self.components.T
-
-    def save(self, path: Path) -> None:
-        """Write as .npz, atomically."""
-        with atomic(path) as temporary:
-            np.savez(
-                temporary,
-                mean=self.mean,
-                components=self.components,
-                explained_variance_ratio=self.explained_variance_ratio,
-            )
-
-    @classmethod
-    def load(cls, path: Path) -> PCA:
-        """Read what `save` wrote."""
-        with np.load(path) as content:
-            return cls(**{name: content[name] for name in content.files})
-
-
-def fit_pca(directory: Path, dimensions: int) -> PCA:
-    """PCA of a bank in one pass, by the eigenvectors of its covariance matrix.
-
-    Sums are kept in float64; signs are fixed so that each component's largest entry is positive.
-
-    Raises:
-        UserError: more dimensions than the vectors have, or than there are texts.
-    """
-    count, total, products = 0, 0.0, 0.0
-    for shard in read_bank(directory):
-        vectors = l2_normalise(shard.embedding).astype(np.float64)
-        count += len(vectors)
-        total = total + vectors.sum(0)
-        products = products + vectors.T @ vectors
-    width = len(total)
-    if dimensions > min(width, count):
-        raise UserError(
-            f"03_embed_corpus.pca_dimensions: {dimensions} is more than the {width} dimensions of "
-            f"this model or the {count} corpus texts; lower it"
-        )
-    mean = total / count
-    covariance = (products - count * np.outer(mean, mean)) / max(1, count - 1)
-    variances, vectors = np.linalg.eigh(covariance)
-    components = vectors[:, ::-1][:, :dimensions].T
-    largest = np.abs(components).argmax(1)
-    components *= np.sign(components[np.arange(dimensions), largest])[:, None]
-    ratio = np.clip(variances[::-1], 0, None) / np.clip(variances, 0, None).sum()
-    return PCA(mean.astype(np.float32), components.astype(np.float32), ratio[:dimensions])
-
-
-def reduce_bank(directory: Path, pca: PCA, path: Path) -> np.ndarray:
-    """Project a bank shard by shard into one .npy file, float32 [n, k]; returned memory-mapped."""
-    rows = read_json(directory / INDEX)["rows"]
-    shape = (rows, len(pca.components))
-    with atomic(path) as temporary:
-        reduced = np.lib.format.open_memmap(temporary, "w+", dtype=np.float32, shape=shape)
-        start = 0
-        for shard in read_bank(directory):
-            reduced[start : start + len(shard.embedding)] = pca.transform(shard.embedding)
-            start += len(shard.embedding)
-        reduced.flush()
-        del reduced
-    return np.load(path, mmap_mode="r")

@@ -162,19 +162,46 @@ class ClusterPurityParams(StepParams):
     """04: PCA vectors and predictions in, clusters with purity and the kept texts out."""
 
     clusters: int = Field(2000, ge=2, le=100_000, description="K of K-Means")
-    kmeans_iterations: int = Field(25, ge=1, le=1000, description="Lloyd iterations")
+    kmeans_iterations: int = Field(
+        100, ge=1, le=1000, description="most Lloyd iterations; it stops when inertia settles"
+    )
     kmeans_restarts: int = Field(1, ge=1, le=50, description="best of so many starts by inertia")
     kmeans_sample: int = Field(
         512_000, ge=100, description="texts that train the centres; all texts are assigned"
+    )
+    compare_clusters: list[Annotated[int, Field(ge=2, le=100_000)]] = Field(
+        [], description="numbers of clusters to compare, each by one more run of K-Means"
+    )
+    purity_measure: Literal["purity", "purity_lower_bound"] = Field(
+        "purity", description="what min_purity acts on; the lower bound distrusts small clusters"
     )
     min_purity: Share = Field(0.9, description="share of the dominant predicted class")
     min_confidence: Share = Field(0.8, description="probability of the predicted class")
     require_dominant: bool = Field(
         True, description="drop texts whose prediction is not their cluster's dominant class"
     )
+    max_entropy: float | None = Field(
+        None, ge=0.0, le=1.1, description="nats, mean over the cluster's texts; null: any"
+    )
+    min_cluster_size: int = Field(1, ge=1, description="texts; smaller clusters are dropped")
     umap_points: int = Field(20_000, ge=50, le=100_000, description="texts in the map")
     umap_neighbors: int = Field(15, ge=2, le=200, description="UMAP n_neighbors")
     examples: int = Field(3, ge=1, le=20, description="texts shown per cluster in the tables")
+
+    def kmeans_options(self) -> dict[str, Any]:
+        """Arguments of `lib.kmeans.fit_kmeans` beside the number of clusters."""
+        return {
+            "iterations": self.kmeans_iterations,
+            "restarts": self.kmeans_restarts,
+            "sample": self.kmeans_sample,
+            "seed": self.seed,
+        }
+
+    def filter_options(self) -> dict[str, Any]:
+        """Arguments of `lib.reliability.reliable` and `frontier`."""
+        names = ("min_purity", "min_confidence", "require_dominant")
+        more = ("purity_measure", "max_entropy", "min_cluster_size")
+        return {name: getattr(self, name) for name in (*names, *more)}
 
 
 class MetricLearningParams(TrainingParams):

@@ -50,7 +50,7 @@ def class_counts(frame: pd.DataFrame, column: str, title: str) -> Figure:
     counts.plot.barh(stacked=True, ax=axes, color=[COLORS[name] for name in LABELS])
     axes.set(title=title, xlabel="texts", ylabel="")
     axes.legend(title="class")
-    return _done(figure)
+    return done(figure)
 
 
 def length_histogram(lengths: pd.DataFrame) -> Figure:
@@ -62,7 +62,7 @@ def length_histogram(lengths: pd.DataFrame) -> Figure:
         axes.hist(characters, bins=bins, histtype="step", linewidth=2, density=True, label=name)
     axes.set(xscale="log", title="Text lengths", xlabel="characters", ylabel="density")
     axes.legend()
-    return _done(figure)
+    return done(figure)
 
 
 def training_curves(history: pd.DataFrame, overfit_step: int | None, title: str) -> Figure:
@@ -95,7 +95,7 @@ def training_curves(history: pd.DataFrame, overfit_step: int | None, title: str)
             )
     left.legend()
     right.legend()
-    return _done(figure)
+    return done(figure)
 
 
 def lambda_curves(histories: dict[float, pd.DataFrame]) -> Figure:
@@ -117,7 +117,7 @@ def lambda_curves(histories: dict[float, pd.DataFrame]) -> Figure:
             )
             axis.set(title=title, xlabel="optimiser steps", ylabel=label)
     axes[0].legend()
-    return _done(figure)
+    return done(figure)
 
 
 def confidence_histogram(predicted: np.ndarray, confidence: np.ndarray) -> Figure:
@@ -136,7 +136,7 @@ def confidence_histogram(predicted: np.ndarray, confidence: np.ndarray) -> Figur
         ylabel="texts",
     )
     axes.legend(title="predicted")
-    return _done(figure)
+    return done(figure)
 
 
 def confusion_matrices(matrices: dict[str, np.ndarray], dataset: str) -> Figure:
@@ -161,7 +161,7 @@ def confusion_matrices(matrices: dict[str, np.ndarray], dataset: str) -> Figure:
                 yticklabels=LABELS,
             )
             axis.set(title=f"{name}: {kind}\n{dataset}", xlabel="predicted", ylabel="true")
-    return _done(figure)
+    return done(figure)
 
 
 def explained_variance(ratio: np.ndarray) -> Figure:
@@ -175,106 +175,7 @@ def explained_variance(ratio: np.ndarray) -> Figure:
         ylabel="cumulative share",
         ylim=(0, 1.02),
     )
-    return _done(figure)
-
-
-def purity_histogram(table: pd.DataFrame, min_purity: float) -> Figure:
-    """Clusters by purity, stacked by dominant class, with the threshold."""
-    figure, axes = plt.subplots(figsize=(8, 4))
-    data = table.dropna(subset="purity")
-    names = data["dominant"].map(dict(enumerate(LABELS)))
-    sns.histplot(
-        x=data["purity"],
-        hue=names,
-        hue_order=LABELS,
-        palette=COLORS,
-        multiple="stack",
-        bins=np.linspace(1 / 3, 1, 41),
-        ax=axes,
-    )
-    axes.axvline(min_purity, color="black", linestyle="--", linewidth=1)
-    kept = int((data["purity"] >= min_purity).sum())
-    axes.set(
-        title=f"Cluster purity: {kept} of {len(data)} clusters at or above {min_purity:g}",
-        xlabel="purity (share of the dominant predicted class)",
-        ylabel="clusters",
-    )
-    axes.get_legend().set_title("dominant class")
-    return _done(figure)
-
-
-def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
-    """Interactive map of the corpus; buttons switch between class, purity and cluster colours.
-
-    Args:
-        points: float [n, 2].
-        frame: `text`, `source`, `cluster`, `predicted` (class index), `confidence`, `purity`,
-            in the order of points.
-    """
-    figure = go.Figure()
-    by_purity, by_cluster = [], []
-    for label, name in enumerate(LABELS):
-        rows = (frame["predicted"] == label).to_numpy()
-        part = frame[rows]
-        figure.add_scattergl(
-            x=points[rows, 0].round(3),
-            y=points[rows, 1].round(3),
-            mode="markers",
-            name=name,
-            marker={"size": 4, "color": COLORS[name], "opacity": 0.75},
-            text=[
-                f"{hover_text(r.text)}<br>cluster {r.cluster}, purity {r.purity:.2f}<br>{name}, "
-                f"confidence {r.confidence:.2f}; {html.escape(r.source, quote=False)}"
-                for r in part.itertuples()
-            ],
-            hovertemplate="%{text}<extra></extra>",
-        )
-        by_purity.append(part["purity"].round(3).tolist())
-        by_cluster.append([CLUSTER_COLORS[c % len(CLUSTER_COLORS)] for c in part["cluster"]])
-    plain = {"marker.showscale": False}
-    buttons = {
-        "predicted class": {"marker.color": [COLORS[name] for name in LABELS], **plain},
-        "purity": {
-            "marker.color": by_purity,
-            "marker.colorscale": "Viridis",
-            "marker.cmin": 1 / 3,
-            "marker.cmax": 1,
-            "marker.showscale": [False, False, True],
-            "marker.colorbar.title.text": "purity",
-        },
-        "cluster": {"marker.color": by_cluster, **plain},
-    }
-    figure.update_layout(
-        updatemenus=[
-            {
-                "type": "buttons",
-                "direction": "right",
-                "x": 0,
-                "y": 1.08,
-                "xanchor": "left",
-                "buttons": [
-                    {"label": f"colour: {name}", "method": "restyle", "args": [change]}
-                    for name, change in buttons.items()
-                ],
-            }
-        ],
-        legend={"title": "predicted", "itemsizing": "constant", "orientation": "h", "y": -0.08},
-    )
-    return _map_layout(figure, title)
-
-
-def umap_static(points: np.ndarray, frame: pd.DataFrame, title: str) -> Figure:
-    """The same map for print: predicted class on the left, purity on the right."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.5))
-    for label, name in enumerate(LABELS):
-        rows = (frame["predicted"] == label).to_numpy()
-        left.scatter(*points[rows].T, s=5, color=COLORS[name], label=name, alpha=0.7)
-    left.legend(title="predicted class", markerscale=3)
-    shown = right.scatter(*points.T, s=5, c=frame["purity"], cmap="viridis", vmin=1 / 3, vmax=1)
-    figure.colorbar(shown, ax=right, label="purity of the text's cluster")
-    for axes, what in ((left, "predicted class"), (right, "cluster purity")):
-        axes.set(title=f"{title}: {what}", xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
-    return _done(figure)
+    return done(figure)
 
 
 def embedding_spaces(spaces: dict[str, np.ndarray], frame: pd.DataFrame, title: str) -> go.Figure:
@@ -303,7 +204,7 @@ def embedding_spaces(spaces: dict[str, np.ndarray], frame: pd.DataFrame, title: 
                 col=column,
             )
     figure.update_layout(legend={"title": "true class", "itemsizing": "constant"})
-    return _map_layout(figure, title)
+    return map_layout(figure, title)
 
 
 def class_share_bars(shares: pd.DataFrame, title: str) -> Figure:
@@ -312,7 +213,7 @@ def class_share_bars(shares: pd.DataFrame, title: str) -> Figure:
     shares[::-1].plot.barh(stacked=True, ax=axes, color=[COLORS[name] for name in LABELS])
     axes.set(title=title, xlabel="share of texts", ylabel="", xlim=(0, 1))
     axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5))
-    return _done(figure)
+    return done(figure)
 
 
 def intervals(rows: list[dict], name: str, title: str) -> Figure:
@@ -332,31 +233,19 @@ def intervals(rows: list[dict], name: str, title: str) -> Figure:
     )
     axes.invert_yaxis()
     axes.legend()
-    return _done(figure)
+    return done(figure)
 
 
-def hover_text(text: str) -> str:
-    """A text for a plotly hover: shortened, escaped, wrapped at 60 characters."""
-    if len(text) > HOVER_CHARACTERS:
-        text = text[: HOVER_CHARACTERS - 1] + "…"
+def hover_text(text: str, characters: int = HOVER_CHARACTERS) -> str:
+    """A text for a plotly hover: cut after so many characters, escaped, in lines of 60."""
+    if len(text) > characters:
+        text = text[: characters - 1] + "…"
     lines = textwrap.wrap(text, 60) or [""]
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
-def umap_points(vectors: np.ndarray, neighbors: int, seed: int) -> np.ndarray:
-    """UMAP with a fixed seed: float32 [n, d] -> float32 [n, 2].
-
-    Reference: McInnes, Healy, Melville 2018, arXiv:1802.03426.
-    """
-    import umap  # compiles for seconds: only where it is used
-
-    reducer = umap.UMAP(
-        n_neighbors=min(neighbors, len(vectors) - 1), min_dist=0.1, random_state=seed, n_jobs=1
-    )
-    return reducer.fit_transform(np.asarray(vectors, dtype=np.float32))
-
-
-def _map_layout(figure: go.Figure, title: str) -> go.Figure:
+def map_layout(figure: go.Figure, title: str) -> go.Figure:
+    """The look of an interactive map; changes and returns `figure`."""
     figure.update_layout(
         title=title,
         template="plotly_white",
@@ -369,7 +258,8 @@ def _map_layout(figure: go.Figure, title: str) -> go.Figure:
     return figure
 
 
-def _done(figure: Figure) -> Figure:
+def done(figure: Figure) -> Figure:
+    """A finished static figure: laid out, and closed so that a notebook shows it once."""
     figure.tight_layout()
-    plt.close(figure)  # shown once, where the notebook asks for it
+    plt.close(figure)
     return figure

@@ -16,7 +16,6 @@ from typing import Any
 
 import nbformat
 import plotly
-import plotly.io as pio
 from nbconvert import HTMLExporter
 
 from lib import artifacts
@@ -67,7 +66,7 @@ def title(notebook: nbformat.NotebookNode) -> str:
 
 def notebook_html(notebook: nbformat.NotebookNode) -> str:
     """The body of a notebook as HTML, plotly figures and pictures included."""
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
         if cell.cell_type != "code":
             continue
         # progress bars are for the one who waits, not for the one who reads
@@ -75,13 +74,25 @@ def notebook_html(notebook: nbformat.NotebookNode) -> str:
         for output in outputs:
             data = output.get("data", {})
             if PLOTLY_MIME in data:
-                figure = pio.from_json(json.dumps(data[PLOTLY_MIME]), skip_invalid=True)
-                output.data = {
-                    "text/html": pio.to_html(figure, include_plotlyjs=False, full_html=False)
-                }
+                output.data = {"text/html": plotly_html(data[PLOTLY_MIME], f"figure-{number}")}
         cell.outputs = outputs
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     return body
+
+
+def plotly_html(figure: dict[str, Any], identity: str) -> str:
+    """A plotly figure, as its JSON in a notebook, as HTML for a page that has plotly's script.
+
+    Letters stay UTF-8: plotly's own writer escapes each Cyrillic letter to six bytes.
+    """
+    height = int(figure["layout"].get("height", 450))
+    arguments = [figure["data"], figure["layout"], {"responsive": True}]
+    # "<" could end the script; in JSON it may be written as its code
+    values = ", ".join(json.dumps(a, ensure_ascii=False).replace("<", "\\u003c") for a in arguments)
+    return (
+        f'<div id="{identity}" class="plotly-graph-div" style="height: {height}px"></div>'
+        f'<script>Plotly.newPlot("{identity}", {values})</script>'
+    )
 
 
 def front_page(run_dir: Path, executed: dict[str, Path]) -> str:

@@ -1,0 +1,213 @@
+"""Figures of the clusters: purity, the filter's frontier, numbers of clusters, the map."""
+
+from __future__ import annotations
+
+import html
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lib import LABELS
+from lib.plots import (
+    BASE_COLOR,
+    CLUSTER_COLORS,
+    COLORS,
+    FINAL_COLOR,
+    HOVER_CHARACTERS,
+    MARK,
+    done,
+    hover_text,
+    map_layout,
+)
+
+HOVERS_CHARACTERS = 6_000_000  # of all hovers of a map together: 60 each at 100,000 texts
+MEASURES = {
+    "purity": "purity (share of the dominant predicted class)",
+    "purity_lower_bound": "lower bound of the purity (95% interval)",
+}
+
+
+def purity_histogram(table: pd.DataFrame, min_purity: float, measure: str = "purity") -> Figure:
+    """Clusters by purity, stacked by dominant class, with the threshold.
+
+    Args:
+        table: of `lib.purity.purity_table`; measure: its column that the threshold acts on.
+    """
+    figure, axes = plt.subplots(figsize=(8, 4))
+    data = table.dropna(subset=measure)
+    names = data["dominant"].map(dict(enumerate(LABELS)))
+    sns.histplot(
+        x=data[measure],
+        hue=names,
+        hue_order=LABELS,
+        palette=COLORS,
+        multiple="stack",
+        bins=np.linspace(1 / 3 if measure == "purity" else 0, 1, 41),
+        ax=axes,
+    )
+    axes.axvline(min_purity, color="black", linestyle="--", linewidth=1)
+    kept = int((data[measure] >= min_purity).sum())
+    axes.set(
+        title=f"Cluster purity: {kept} of {len(data)} clusters at or above {min_purity:g}",
+        xlabel=MEASURES[measure],
+        ylabel="clusters",
+    )
+    axes.get_legend().set_title("dominant class")
+    return done(figure)
+
+
+def frontier(table: pd.DataFrame, min_purity: float) -> Figure:
+    """Share kept against precision, a line per purity threshold, a point per confidence threshold.
+
+    Args:
+        table: of `lib.reliability.frontier`; min_purity: the threshold in use.
+    """
+    measured = table["audited"].any()
+    figure, axes = plt.subplots(1, 1 + measured, figsize=(7 + 6 * measured, 4.5), squeeze=False)
+    panels = {"expected_precision": "expected (mean confidence of the kept texts)"}
+    if measured:
+        panels["measured_precision"] = "measured on audit labels, 95% intervals"
+    shades = sns.color_palette("viridis", table["min_purity"].nunique())
+    for axis, (column, title) in zip(axes[0], panels.items(), strict=True):
+        for color, (purity, line) in zip(shades, table.groupby("min_purity"), strict=True):
+            line = line.dropna(subset=column)
+            chosen = purity == min_purity
+            axis.plot(
+                line["kept_share"],
+                line[column],
+                "o-",
+                markersize=3,
+                color=color,
+                linewidth=2.5 if chosen else 1,
+                label=f"{purity:g}",
+            )
+            if column == "measured_precision" and chosen:
+                axis.fill_between(
+                    line["kept_share"], line["low"], line["high"], color=color, alpha=0.25
+                )
+        star = table[table["chosen"]]
+        axis.plot(star["kept_share"], star[column], "*", markersize=16, color=MARK, label="in use")
+        axis.set(title=f"Precision {title}", xlabel="share of texts kept", ylabel="precision")
+    axes[0, 0].legend(title="purity at least", fontsize="small")
+    return done(figure)
+
+
+def cluster_counts(table: pd.DataFrame, chosen: int) -> Figure:
+    """Inertia, silhouette, purity and share kept by number of clusters; `chosen` is marked.
+
+    Args:
+        table: of `lib.cluster_count.compare_cluster_counts`.
+    """
+    columns = {
+        "inertia": "inertia (mean squared distance)",
+        "silhouette": "silhouette of a sample",
+        "mean_purity": "mean purity over texts",
+        "kept_share": "share of texts kept",
+    }
+    figure, axes = plt.subplots(1, len(columns), figsize=(15, 3.6))
+    for axis, (column, title) in zip(axes, columns.items(), strict=True):
+        axis.plot(table["clusters"], table[column], "o-", color=FINAL_COLOR, label="raw")
+        if column == "mean_purity":
+            bound = table["mean_purity_lower_bound"]
+            axis.plot(table["clusters"], bound, "o-", color=BASE_COLOR, label="lower bound")
+            axis.legend()
+        axis.axvline(chosen, color="black", linestyle="--", linewidth=1)
+        axis.set(xscale="log", title=title, xlabel="clusters", ylabel=column.replace("_", " "))
+    return done(figure)
+
+
+def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
+    """Interactive map of the corpus; buttons switch between class, purity and cluster colours.
+
+    Args:
+        points: float [n, 2].
+        frame: `text`, `source`, `cluster`, `predicted` (class index), `confidence`, `purity`,
+            in the order of points. Many texts get shorter hovers, so that the page stays small.
+    """
+    characters = int(np.clip(HOVERS_CHARACTERS // max(1, len(frame)), 40, HOVER_CHARACTERS))
+    points = np.asarray(points, dtype=np.float32)  # half the bytes in the page
+    figure = go.Figure()
+    by_purity, by_cluster = [], []
+    for label, name in enumerate(LABELS):
+        rows = (frame["predicted"] == label).to_numpy()
+        part = frame[rows]
+        figure.add_scattergl(
+            x=points[rows, 0],
+            y=points[rows, 1],
+            mode="markers",
+            name=name,
+            marker={"size": 4, "color": COLORS[name], "opacity": 0.75},
+            text=[
+                f"{hover_text(text, characters)}<br>{html.escape(source, quote=False)}"
+                for text, source in zip(part["text"], part["source"].astype(str), strict=True)
+            ],
+            customdata=part[["cluster", "purity", "confidence"]].to_numpy(np.float32),
+            hovertemplate="%{text}<br>cluster %{customdata[0]}, purity %{customdata[1]:.2f}<br>"
+            f"{name}, confidence %{{customdata[2]:.2f}}<extra></extra>",
+        )
+        by_purity.append(part["purity"].astype(float).round(2).tolist())
+        by_cluster.append((part["cluster"] % len(CLUSTER_COLORS)).tolist())
+    plain = {"marker.showscale": False}
+    buttons = {
+        "predicted class": {"marker.color": [COLORS[name] for name in LABELS], **plain},
+        "purity": {
+            "marker.color": by_purity,
+            "marker.colorscale": "Viridis",
+            "marker.cmin": 1 / 3,
+            "marker.cmax": 1,
+            "marker.showscale": [False, False, True],
+            "marker.colorbar.title.text": "purity",
+        },
+        "cluster": {
+            "marker.color": by_cluster,
+            "marker.colorscale": [_steps(CLUSTER_COLORS)],
+            "marker.cmin": -0.5,
+            "marker.cmax": len(CLUSTER_COLORS) - 0.5,
+            **plain,
+        },
+    }
+    figure.update_layout(
+        updatemenus=[
+            {
+                "type": "buttons",
+                "direction": "right",
+                "x": 0,
+                "y": 1.08,
+                "xanchor": "left",
+                "buttons": [
+                    {"label": f"colour: {name}", "method": "restyle", "args": [change]}
+                    for name, change in buttons.items()
+                ],
+            }
+        ],
+        legend={"title": "predicted", "itemsizing": "constant", "orientation": "h", "y": -0.08},
+    )
+    return map_layout(figure, title)
+
+
+def umap_static(points: np.ndarray, frame: pd.DataFrame, title: str) -> Figure:
+    """The same map for print: predicted class on the left, purity on the right."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5.5))
+    for label, name in enumerate(LABELS):
+        rows = (frame["predicted"] == label).to_numpy()
+        left.scatter(*points[rows].T, s=5, color=COLORS[name], label=name, alpha=0.7)
+    left.legend(title="predicted class", markerscale=3)
+    shown = right.scatter(*points.T, s=5, c=frame["purity"], cmap="viridis", vmin=1 / 3, vmax=1)
+    figure.colorbar(shown, ax=right, label="purity of the text's cluster")
+    for axes, what in ((left, "predicted class"), (right, "cluster purity")):
+        axes.set(title=f"{title}: {what}", xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+    return done(figure)
+
+
+def _steps(colors: list[str]) -> list[list[float | str]]:
+    """A plotly colour scale in which the integers 0, 1, … have these colours."""
+    width = 1 / len(colors)
+    return [
+        [round((number + end) * width, 6), color]
+        for number, color in enumerate(colors)
+        for end in (0, 1)
+    ]

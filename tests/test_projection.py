@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib.projection import umap_points
+
+
+@pytest.mark.slow
+def test_umap_separates_what_is_apart_and_repeats_itself():
+    rng = np.random.default_rng(0)
+    centres = np.repeat([[0.0] * 6, [20.0] * 6], 30, axis=0)
+    vectors = (centres + rng.normal(size=(60, 6))).astype(np.float16)
+    points = umap_points(vectors, neighbors=10, seed=0)
+    assert points.shape == (60, 2) and np.isfinite(points).all()
+    first, second = points[:30], points[30:]
+    between = np.linalg.norm(first.mean(0) - second.mean(0))
+    assert between > 2 * max(first.std(0).max(), second.std(0).max())
+    assert (points == umap_points(vectors, neighbors=10, seed=0)).all()
+    few = umap_points(vectors[:20], neighbors=50, seed=0)  # fewer texts than neighbours
+    assert few.shape == (20, 2)
