@@ -17,7 +17,7 @@ FILTER = {"min_purity": 0.8, "min_confidence": 0.5, "require_dominant": True}
 @pytest.fixture(scope="module")
 def blobs() -> tuple[np.ndarray, np.ndarray]:
     """Six far blobs of one class each: vectors and confident probabilities."""
-    vectors, blob = make_blobs(300, centers=6, n_features=5, cluster_std=0.3, random_state=0)
+    vectors, blob = make_blobs(300, centers=np.eye(6) * 20, cluster_std=0.3, random_state=0)
     probabilities = np.full((300, 3), 0.1, dtype=np.float32)
     probabilities[np.arange(300), blob % 3] = 0.8
     return vectors.astype(np.float32), probabilities
@@ -42,7 +42,9 @@ def test_the_silhouette_finds_the_true_number(blobs):
     table = compare_cluster_counts(*blobs, [2, 4, 6, 12], filter_options=FILTER, **KMEANS)
     assert table.loc[table["silhouette"].idxmax(), "clusters"] == 6
     assert (table["inertia"].diff().dropna() < 0).all()
-    assert table.set_index("clusters").loc[6, ["mean_purity", "kept_share"]].tolist() == [1.0, 1.0]
+    assert table.set_index("clusters").loc[6, ["mean_purity", "kept_share"]].min() == pytest.approx(
+        1
+    )
 
 
 def test_nothing_to_compare_is_an_empty_table(blobs):

@@ -116,10 +116,9 @@ def test_every_figure_of_the_module_is_tested():
         name
         for name, function in vars(plots).items()
         if getattr(function, "__module__", "") == plots.__name__
-        and not name.startswith("_")
         and function.__annotations__.get("return") in ("Figure", "go.Figure")
     }
-    assert returning == set(all_figures())
+    assert returning - {"done", "map_layout"} == set(all_figures())
 
 
 def test_class_counts_are_those_of_the_frame():

@@ -101,13 +101,13 @@ def test_audit_without_any_audit_label_is_empty():
     [
         ({"min_cluster_size": 20}, lambda line: line["size"] < 20),
         ({"max_entropy": 0.7}, lambda line: line["mean_entropy"] > 0.7),
-        ({"purity_measure": "purity_lower_bound"}, lambda line: line["purity_lower_bound"] < 0.4),
+        ({"purity_measure": "purity_lower_bound"}, lambda line: line["purity_lower_bound"] < 0.3),
     ],
 )
 def test_each_option_removes_the_clusters_that_it_names(options, removes):
     assigned, probabilities = random_predictions(300, 14, seed=1)
     table = purity_table(assigned, probabilities, 14)
-    basic = {"min_purity": 0.4, "min_confidence": 0.5, "require_dominant": True}
+    basic = {"min_purity": 0.3, "min_confidence": 0.5, "require_dominant": True}
     before = reliable(assigned, probabilities, table, **basic)
     after = reliable(assigned, probabilities, table, **(basic | options))
     bad = np.array([removes(table.loc[cluster]) for cluster in assigned])

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from lib.artifacts import atomic
 from lib.errors import UserError
+from lib.params import ClusterPurityParams
 
 CHUNK = 100_000  # vectors in memory at a time; 51 MB at 128 dimensions
 START_TEXTS = 30  # vectors per cluster from which k-means++ draws its start
@@ -87,6 +88,16 @@ class KMeans:
             part = np.ascontiguousarray(vectors[rows], dtype=np.float32)
             squared, nearest = index.search(part, 1)
             yield rows, part, nearest[:, 0], np.sqrt(np.maximum(squared[:, 0], 0))
+
+
+def options(params: ClusterPurityParams) -> dict[str, int]:
+    """The arguments of `fit_kmeans` that are parameters of step 04, but the number of clusters."""
+    return {
+        "iterations": params.kmeans_iterations,
+        "restarts": params.kmeans_restarts,
+        "sample": params.kmeans_sample,
+        "seed": params.seed,
+    }
 
 
 def fit_kmeans(

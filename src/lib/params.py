@@ -188,21 +188,6 @@ class ClusterPurityParams(StepParams):
     umap_neighbors: int = Field(15, ge=2, le=200, description="UMAP n_neighbors")
     examples: int = Field(3, ge=1, le=20, description="texts shown per cluster in the tables")
 
-    def kmeans_options(self) -> dict[str, Any]:
-        """Arguments of `lib.kmeans.fit_kmeans` beside the number of clusters."""
-        return {
-            "iterations": self.kmeans_iterations,
-            "restarts": self.kmeans_restarts,
-            "sample": self.kmeans_sample,
-            "seed": self.seed,
-        }
-
-    def filter_options(self) -> dict[str, Any]:
-        """Arguments of `lib.reliability.reliable` and `frontier`."""
-        names = ("min_purity", "min_confidence", "require_dominant")
-        more = ("purity_measure", "max_entropy", "min_cluster_size")
-        return {name: getattr(self, name) for name in (*names, *more)}
-
 
 class MetricLearningParams(TrainingParams):
     """05: gold and pseudo-labels in, the final model out."""

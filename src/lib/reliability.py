@@ -7,16 +7,25 @@ labels exist measured, to be.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from lib import LABELS
 from lib.errors import UserError
+from lib.params import ClusterPurityParams
 from lib.purity import wilson_interval
 
 K = len(LABELS)
 PURITIES = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+def options(params: ClusterPurityParams) -> dict[str, Any]:
+    """The arguments of `reliable` and `frontier` that are parameters of step 04."""
+    names = {"purity_measure", "min_purity", "min_confidence", "require_dominant"}
+    return params.model_dump(include=names | {"max_entropy", "min_cluster_size"})
 
 
 def reliable(

@@ -83,7 +83,13 @@ def _measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_simulated_bank(
-    directory: Path, points: int, dimensions: int, seed: int, shard_size: int = 50_000
+    directory: Path,
+    points: int,
+    dimensions: int,
+    seed: int,
+    *,
+    components: int = 3000,
+    shard_size: int = 50_000,
 ) -> None:
     """A bank as `lib.embedding.write_bank` leaves it; one that is there is kept.
 
@@ -99,7 +105,7 @@ def write_simulated_bank(
 
     if (directory / INDEX).exists():
         return
-    mixture = Mixture(dimensions, 3000, seed)
+    mixture = Mixture(dimensions, components, seed)
     rng = np.random.default_rng(seed)
     sure = rng.dirichlet([0.4, 0.4, 0.4], size=len(mixture.weights))
     entries = []
@@ -185,11 +191,11 @@ class _Stages:
         import numpy as np
 
         from lib.artifacts import atomic
-        from lib.kmeans import fit_kmeans
+        from lib.kmeans import fit_kmeans, options
 
         vectors = np.load(self._file("reduced"), mmap_mode="r")
-        options = self.params.kmeans_options()
-        kmeans, assigned, distances = fit_kmeans(vectors, self.params.clusters, **options)
+        chosen = options(self.params)
+        kmeans, assigned, distances = fit_kmeans(vectors, self.params.clusters, **chosen)
         with atomic(self._file("clusters")) as temporary, temporary.open("wb") as file:
             np.save(file, assigned)
         empty = self.params.clusters - len(np.unique(assigned))
@@ -210,14 +216,14 @@ class _Stages:
         import pandas as pd
 
         from lib.artifacts import atomic
-        from lib.reliability import frontier, reliable
+        from lib.reliability import frontier, options, reliable
 
         assigned, probabilities = self._predictions()
         table = pd.read_parquet(self.folder / "purity.parquet")
-        options = self.params.filter_options()
-        kept = reliable(assigned, probabilities, table, **options)
+        chosen = options(self.params)
+        kept = reliable(assigned, probabilities, table, **chosen)
         unknown = np.full(len(kept), -1, dtype=np.int8)
-        cells = frontier(assigned, probabilities, table, unknown, **options)
+        cells = frontier(assigned, probabilities, table, unknown, **chosen)
         with atomic(self._file("kept")) as temporary, temporary.open("wb") as file:
             np.save(file, kept)
         return {"kept_share": float(kept.mean()), "cells": len(cells)}
