@@ -15,6 +15,7 @@ from lib import corpus
 from lib.params import GoldDataParams
 from lib.registry import REGISTRY
 from lib.sources import COLUMNS, Portion
+from lib.tables import read_corpus
 
 CLASSES = ("negative", "neutral", "positive")
 EMOJI = ["😀", "❤️", "👍🏽", "🔥", "😡", "👨‍👩‍👧"]
@@ -86,7 +87,7 @@ def prepare(*frames, **changes):
     with tempfile.TemporaryDirectory() as name:
         prepared = corpus.prepare(portions(*frames), Path(name), params)
         gold = pd.read_parquet(Path(name) / "gold.parquet")
-        unlabelled = corpus.read_corpus(Path(name) / "corpus")
+        unlabelled = read_corpus(Path(name) / "corpus")
         assert not (Path(name) / corpus.WORK).exists()
     counts = prepared.counts.table()
     check_counts(counts, gold, unlabelled)

@@ -16,9 +16,9 @@ from lib.cluster_texts import (
     stratified_sample,
     write_clusters,
 )
-from lib.corpus import read_corpus, write_corpus
 from lib.errors import UserError
 from lib.purity import purity_table
+from lib.tables import read_corpus, write_corpus
 
 
 def corpus_frame(texts: list[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib import corpus
+from lib import corpus, tables
 from lib.cleaning import clean, text_id
 from lib.errors import SourceUnavailable, UserError
 from lib.params import GoldDataParams
@@ -47,8 +47,8 @@ def test_prepare_is_deterministic_and_its_splits_disjoint():
     for one, two in zip(first[:2], second[:2], strict=True):
         one, two = (f.sort_values("text_id").reset_index(drop=True) for f in (one, two))
         pd.testing.assert_frame_equal(one, two)
-    assert list(first[0].columns) == corpus.GOLD_COLUMNS
-    assert list(first[1].columns) == corpus.CORPUS_COLUMNS
+    assert list(first[0].columns) == tables.GOLD_COLUMNS
+    assert list(first[1].columns) == tables.CORPUS_SCHEMA.names
     assert first[0].groupby(["label", "split"]).size().unstack().to_numpy().tolist() == (
         [[3, 15, 2]] * 3  # test 0.15, train, validation 0.1 of 20
     )
@@ -297,14 +297,14 @@ def test_unavailable_sources_are_remembered(tmp_path):
 def test_tables_have_the_promised_columns_and_types(tmp_path):
     run(tmp_path)
     gold = pd.read_parquet(tmp_path / "gold.parquet")
-    assert list(gold.columns) == corpus.GOLD_COLUMNS
+    assert list(gold.columns) == tables.GOLD_COLUMNS
     assert str(gold["label"].dtype) == "int64"
-    parts = corpus.corpus_parts(tmp_path / "corpus")
+    parts = tables.corpus_parts(tmp_path / "corpus")
     assert [len(pd.read_parquet(part)) for part in parts[:2]] == [0, 40]
-    unlabelled = corpus.read_corpus(tmp_path / "corpus")
-    assert list(unlabelled.columns) == corpus.CORPUS_COLUMNS
+    unlabelled = tables.read_corpus(tmp_path / "corpus")
+    assert list(unlabelled.columns) == tables.CORPUS_SCHEMA.names
     assert str(unlabelled["audit_label"].dtype) == "Int8"
-    lengths = corpus.text_lengths(gold, tmp_path / "corpus")
+    lengths = tables.text_lengths(gold, tmp_path / "corpus")
     assert lengths["characters"].tolist() == [
         *gold["text"].str.len(),
         *unlabelled["text"].str.len(),

@@ -23,12 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from lib import LABELS, duplicates, staging
-from lib.artifacts import atomic, read_json, write_json
+from lib.artifacts import read_json, write_json
 from lib.cleaning import normalise
 from lib.counts import Counts
 from lib.duplicates import COARSE, MARGIN, SENSITIVE, MinHashIndex
@@ -36,20 +35,10 @@ from lib.errors import UserError
 from lib.gold import NEAR_REASONS, RANKS, build_gold
 from lib.params import GoldDataParams
 from lib.sources import Portion
+from lib.tables import read_note, write_corpus, write_gold
 
-GOLD_COLUMNS = ["text_id", "text", "label", "source", "original_label", "split"]
-CORPUS_COLUMNS = ["text_id", "text", "source", "audit_label"]
 SUMMARY = "prepared.json"
 WORK = "work"
-_CORPUS_SCHEMA = pa.schema(
-    [
-        ("text_id", pa.string()),
-        ("text", pa.string()),
-        ("source", pa.string()),
-        ("audit_label", pa.int8()),
-    ]
-)
-_COUNTS = b"counts"
 
 
 @dataclass
@@ -160,10 +149,10 @@ def write_unlike(
                 counts = Counts()
                 kept = unlike.select(frame, signatures, counts)
                 counts.add("kept in corpus", kept["source"])
-                _write_corpus_part(kept, target, counts)
+                write_corpus(kept, target, counts.to_json().encode())
                 on_part("deduplicate", pq.read_metadata(part).num_rows)
             bar.update(pq.read_metadata(part).num_rows)
-            yield Counts.from_json(pq.read_schema(target).metadata[_COUNTS].decode())
+            yield Counts.from_json(read_note(target).decode())
 
 
 class _Unlike:
@@ -205,7 +194,9 @@ class _Unlike:
         counts.add(NEAR_REASONS[RANKS["train"]], frame.loc[like_train, "source"])
         counts.add("duplicate in corpus", frame.loc[same, "source"])
         counts.add("near-duplicate in corpus", frame.loc[like_corpus, "source"])
-        return frame[twins < 0].drop(columns="_row")
+        frame = frame[twins < 0]
+        audit = [LABELS.index(name) if name in LABELS else None for name in frame["label"]]
+        return frame.assign(audit_label=pd.array(audit, dtype="Int8"))
 
     def remember(self, frame: pd.DataFrame, signatures: np.ndarray, kept: pd.DataFrame) -> None:
         """Take in a part that was selected before the run was stopped."""
@@ -240,49 +231,6 @@ class _Unlike:
 
 def _integers(text_ids: pd.Series) -> np.ndarray:
     return np.array([int(text_id, 16) for text_id in text_ids], dtype=np.uint64)
-
-
-def write_gold(gold: pd.DataFrame, path: Path) -> None:
-    """Write gold.parquet (GOLD_COLUMNS), atomically."""
-    with atomic(path) as temporary:
-        gold[GOLD_COLUMNS].to_parquet(temporary, index=False)
-
-
-def _write_corpus_part(kept: pd.DataFrame, path: Path, counts: Counts) -> None:
-    audit = [LABELS.index(name) if name in LABELS else None for name in kept["label"]]
-    table = pa.Table.from_arrays(
-        [
-            *(pa.array(kept[name], pa.string()) for name in CORPUS_COLUMNS[:3]),
-            pa.array(audit, "int8"),
-        ],
-        schema=_CORPUS_SCHEMA.with_metadata({_COUNTS: counts.to_json().encode()}),
-    )
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def corpus_parts(directory: Path) -> list[Path]:
-    """The files of a corpus, in order. A part may be empty."""
-    return sorted(Path(directory).glob("part-*.parquet"))
-
-
-def read_corpus(directory: Path) -> pd.DataFrame:
-    """All parts of a corpus in order: CORPUS_COLUMNS; audit_label is Int8, <NA> if unknown."""
-    frame = pd.concat([pd.read_parquet(p) for p in corpus_parts(directory)], ignore_index=True)
-    return frame.astype({"audit_label": "Int8"})
-
-
-def text_lengths(gold: pd.DataFrame, directory: Path) -> pd.DataFrame:
-    """Length of every text, read part by part: table (gold or corpus), source, characters."""
-
-    def lengths(frame: pd.DataFrame, table: str) -> pd.DataFrame:
-        characters = frame["text"].str.len().astype("int32")
-        return pd.DataFrame({"table": table, "source": frame["source"], "characters": characters})
-
-    frames = [lengths(gold, "gold")]
-    for path in corpus_parts(directory):
-        frames.append(lengths(pd.read_parquet(path, columns=["source", "text"]), "corpus"))
-    return pd.concat(frames, ignore_index=True)
 
 
 def count_metrics(gold: pd.DataFrame, counts: pd.DataFrame) -> list[dict[str, object]]:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-GOLD = 20_000
+MOST_GOLD = 20_000
 FILE_ROWS = 25_000
 BLOCK = 4 * FILE_ROWS  # one file of each format, so that blocks can be compared
 FORMATS = ("csv", "tsv", "jsonl.gz", "parquet")
@@ -163,9 +163,10 @@ def make_files(folder: Path, texts: int, seed: int) -> None:
     (folder / "data").mkdir(parents=True)
     rng = np.random.default_rng(seed)
     make = made_up_texts(rng)
-    gold = [next(make) for _ in range(GOLD)]
-    labels = rng.choice(["negative", "neutral", "positive"], GOLD).tolist()
-    for name, rows in (("gold_test", slice(0, 2000)), ("gold_train", slice(2000, None))):
+    count = min(MOST_GOLD, texts // 10)
+    gold = [next(make) for _ in range(count)]
+    labels = rng.choice(["negative", "neutral", "positive"], count).tolist()
+    for name, rows in (("gold_test", slice(0, count // 10)), ("gold_train", slice(count // 10, None))):
         _write(folder / "data" / f"{name}.csv", gold[rows], labels[rows])
     known: list[str] = []
     for number, start in enumerate(range(0, texts, FILE_ROWS)):

@@ -1,0 +1,45 @@
+import pandas as pd
+import pytest
+
+from lib import tables
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Three parts, one of them empty; every second text has an audit label."""
+    frame = pd.DataFrame(
+        {
+            "text_id": [f"{number:016x}" for number in range(6)],
+            "text": [f"текст <b>{number}</b>\n" for number in range(6)],
+            "source": list("aabbcc"),
+            "audit_label": pd.array([0, None, 1, None, 2, None], dtype="Int8"),
+        }
+    )
+    for number, part in enumerate((frame[:2], frame[:0], frame[2:])):
+        tables.write_corpus(part, tmp_path / f"part-{number:05d}.parquet", b"note %d" % number)
+    return frame, tmp_path
+
+
+def test_a_corpus_survives_writing(corpus):
+    frame, directory = corpus
+    read = tables.read_corpus(directory)
+    assert read.astype(object).equals(frame.astype(object))
+    assert str(read["audit_label"].dtype) == "Int8"
+    assert [tables.read_note(part) for part in tables.corpus_parts(directory)] == [
+        b"note 0",
+        b"note 1",
+        b"note 2",
+    ]
+
+
+def test_only_the_chosen_texts_are_read(corpus):
+    frame, directory = corpus
+    chosen = frame["text_id"][[4, 1, 5]]
+    assert tables.read_corpus(directory, text_ids=chosen).index.tolist() == [0, 1, 2]
+    read = tables.read_corpus(directory, text_ids=chosen)
+    assert read["text_id"].tolist() == sorted(chosen)
+    audited = tables.read_corpus(directory, audited=True)
+    assert audited["audit_label"].tolist() == [0, 1, 2]
+    both = tables.read_corpus(directory, audited=True, text_ids=chosen)
+    assert both["text"].tolist() == [frame["text"][4]]
+    assert tables.read_corpus(directory, text_ids=[]).empty
