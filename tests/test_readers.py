@@ -52,7 +52,7 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
     assert values(path) == ROWS
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\r")), st.text("абв")),
@@ -124,7 +124,7 @@ def test_damage_inside_a_parquet_file_names_the_row(tmp_path):
 @pytest.mark.parametrize("kind", ["csv.gz", "tsv.gz", "jsonl.gz"])
 @pytest.mark.parametrize("kept", [0.5, 0.98])
 def test_truncated_gzip(tmp_path, kind, kept):
-    rows = [{"text": f"текст {n} {hash((n, 'x'))}", "label": ""} for n in range(300)]
+    rows = [{"text": f"текст {n} {n * n * 7919 % 10007}", "label": ""} for n in range(300)]
     path = write(tmp_path, f"a.{kind}", rows)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
