@@ -47,9 +47,31 @@ def test_values_of_the_original_report(source):
         assert run.steps[step].base_model == "jhu-clsp/mmBERT-base"
 
 
+def test_the_full_configuration_names_every_data_set():
+    from lib.registry import REGISTRY
+
+    gold = params.load(PARAMS / "full.yaml").steps["01_gold_data"]
+    assert set(gold.sources) == set(REGISTRY) - {"sample", "local"}
+    assert not gold.skip_unavailable
+    head = (PARAMS / "full.yaml").read_text(encoding="utf-8").split("run:")[0]
+    for source in (REGISTRY[name] for name in gold.sources):
+        for names in source.files.values():
+            assert all(name.replace(".*", ".csv") in head for name in names)
+
+
 @pytest.mark.parametrize(
     ("content", "fragments"),
     [
+        pytest.param(
+            {"01_gold_data": {"local_labels": "star"}},
+            ["01_gold_data.local_labels", "names, codes, stars, ten_point", "'stars'"],
+            id="misspelt choice",
+        ),
+        pytest.param(
+            {"01_gold_data": {"yandex_1m_files": []}},
+            ["01_gold_data.yandex_1m_files", "a list of (a text)", "length >= 1"],
+            id="no file name",
+        ),
         pytest.param(
             {"04_cluster_purity": {"min_puritty": 0.7}},
             ["04_cluster_purity.min_puritty", "no such parameter", "0.7", "'min_purity'"],

@@ -129,9 +129,15 @@ def _report(options: argparse.Namespace) -> int:
 def _sources(options: argparse.Namespace) -> int:
     from lib.registry import REGISTRY
 
+    table = [("name", "role", "place", "labels", "licence", "citation")]
     for source in REGISTRY.values():
-        place = source.hub_id or source.kind
-        print(f"{source.name:20} {source.role:7} {place:50} {source.licence:17} {source.citation}")
+        role = "corpus, audit" if source.role == "corpus" and source.labels else source.role
+        place, labels = source.place, source.mapping or "-"
+        table.append((source.name, role, place, labels, source.licence, source.citation))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
     return 0
 
 

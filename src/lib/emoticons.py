@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 
-_EYES_AND_MOUTH = re.compile(
+_EMOTICON = re.compile(
     r"""
-    (?<![\w:;=])[xXхХ][-']?[DdД]+(?!\w)           # xD
-    | (?<!\w)[>}]?[:;=%8][-'`^o~]*[)(\]\[}{|*><@]+ # :-) ;( =] :'(
-    | [:;=][-'`^o~]*[)(\]\[}{|*@]+                 # the same, right after a word
-    | [:;=][-'`^o~]*[DdДPpРрсCcСOoОоЗзSsXxХх3]+(?!\w) # :D ;P :3 :С
-    | [:;=][-'`^~]*[/\\]+(?![/\w])                 # :/ and not http://
-    | [)(\]\[D]+[-'`^~]*[:;=](?![\w)(])            # (: and D:
-    | (?<!\w)[oOоО0]_+[oOоО0.](?!\w)               # o_O
-    | [\^]+[_.\-]*[\^]+ | (?<!\w)[>\-тТT=][_.]+[<\-тТT=](?!\w) # ^_^ >_< -_- T_T
-    | <+/?3+                                       # <3 </3
-    | [\u2639\u263a\U0001f600-\U0001f64f]\ufe0f?   # ☺ and the emoji of faces
+    (?<![\w:;=])[xXхХ][-']?[DdД]+(?!\w)                     # xD
+    | (?<!\w)[>}]?[:;=][-'`^o~]*[)(\]\[}{|*><@]+             # :-) ;( =] >:( :'(
+    | [:;=][-'`^~]*[)(\]\[}{|*@]+                            # the same, right after a word
+    | (?<!\d)[:;=][-'`^~]*[DdДPpРрсCcСOoОоЗзSsXxХх3]+(?!\w)  # :D ;P :3 :С, and not 2:3
+    | [:;=][-'`^~]*[/\\]+(?![/\w])                           # :/ and not http://
+    | (?<!\S)[)(\]\[D]+[-'`^~]*[:;=](?![\w)(])               # (: and D:
+    | (?<!\w)[oOоО0]_+[oOоО0.](?!\w)                         # o_O
+    | \^+[_.\-]*\^+ | (?<!\w)[>\-тТT=][_.]+[<\-тТT=](?!\w)   # ^_^ >_< -_- T_T
+    | <+/?3+                                                 # <3 </3
+    | [\u2639\u263a\u2764\U0001f600-\U0001f64f]\ufe0f?       # the emoji of faces, the heart
     """,
     re.VERBOSE,
 )
@@ -30,7 +30,7 @@ def strip(text: str) -> str:
     The result has no emoticon: `strip(strip(text)) == strip(text)`.
     """
     while True:
-        stripped = _strip_brackets(_RUN.sub(" ", _EYES_AND_MOUTH.sub(" ", text)))
+        stripped = _strip_brackets(_RUN.sub(" ", _EMOTICON.sub(" ", text)))
         stripped = _SPACES.sub(" ", stripped).strip()
         if stripped == text:
             return text

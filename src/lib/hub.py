@@ -25,7 +25,7 @@ def read(
     place = f"{hub_id} split {split}"
     for number, row in enumerate(_stream(hub_id, config, split, revision), 1):
         if number == 1:
-            check_columns(place, needed, list(row))
+            check_columns(place, needed, (), list(row))
         yield f"{place}, row {number}", row
 
 
@@ -39,7 +39,7 @@ def _stream(
     except Exception as error:  # the libraries below raise dozens of kinds
         reason = (str(error).splitlines() or ["no message"])[0][:200]
         raise SourceUnavailable(
-            f"cannot read {hub_id} (split {split}) from the hub ({type(error).__name__}: {reason}). "
-            "Check the network and HF_HUB_OFFLINE, use local files (sources: [local]), remove the "
+            f"cannot read {hub_id} (split {split}) from the hub ({type(error).__name__}: {reason})."
+            " Check the network and HF_HUB_OFFLINE, use local files (sources: [local]), remove the "
             "source from 01_gold_data.sources, or set skip_unavailable to true"
         ) from error

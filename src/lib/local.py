@@ -9,7 +9,7 @@ from pathlib import Path
 from lib import readers
 from lib.errors import SourceUnavailable, UserError
 from lib.params import GoldDataParams
-from lib.registry import Source
+from lib.source import Source
 
 ROLES = ("test", "gold", "corpus")
 
@@ -20,7 +20,7 @@ def files(
     """The files of a local source with their roles, in the order of their names.
 
     A file takes the role that names it in full; else the first role, in the order of ROLES, one
-    of whose patterns matches.
+    of whose patterns matches. Names need not say `.gz`.
 
     Args:
         others: the run's other local sources; files that they declare are theirs.
@@ -33,7 +33,7 @@ def files(
     patterns = source.files or {role: tuple(getattr(params, f"{role}_files")) for role in ROLES}
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     if not source.file_format:
-        names = [name for name in names if readers.is_readable(Path(name))]
+        names = [name for name in names if readers.is_readable(name)]
     if source.files:
         _check_declared(source, folder, names)
     else:
@@ -73,7 +73,9 @@ def _expected(source: Source) -> str:
 
 def _check_declared(source: Source, folder: Path, names: list[str]) -> None:
     patterns = [pattern for wanted in source.files.values() for pattern in wanted]
-    missing = [pattern for pattern in patterns if not fnmatch.filter(names, pattern)]
+    missing = [
+        pattern for pattern in patterns if not any(_matches(name, pattern) for name in names)
+    ]
     if missing:
         raise SourceUnavailable(
             f"source {source.name!r} has no hub copy: no file {', '.join(missing)} in {folder}; "
@@ -96,7 +98,7 @@ def _check_named(folder: Path, names: list[str], patterns: dict[str, tuple[str, 
                 f"01_gold_data: {name} is listed in {parameters}; a file has one role, remove it "
                 "from all but one"
             )
-        if name not in names:
+        if name not in names and f"{name}.gz" not in names:
             raise UserError(
                 f"01_gold_data.{parameters}: no readable file {name} in {folder} (files there: "
                 f"{names}; {', '.join(readers.FORMATS)}, the text ones also as .gz)"
@@ -111,7 +113,7 @@ def _without_declared(
         owner = next((other for other in others if _role(name, other.files)), None)
         if owner is None:
             rest.append(name)
-        elif any(name in wanted for wanted in patterns.values()):
+        elif any(_is_named(name, wanted) for wanted in patterns.values()):
             raise UserError(
                 f"01_gold_data: {name} belongs to the source {owner.name!r} and is also listed in "
                 "test_files, gold_files or corpus_files; remove one of them"
@@ -127,13 +129,24 @@ def _check_packed_twice(folder: Path, names: list[str]) -> None:
 
 
 def _role(name: str, patterns: dict[str, tuple[str, ...]]) -> str | None:
-    for role, wanted in patterns.items():
-        if name in wanted:
-            return role
-    for role, wanted in patterns.items():
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted):
-            return role
+    for matches in (_is_named, _is_matched):
+        for role, wanted in patterns.items():
+            if matches(name, wanted):
+                return role
     return None
+
+
+def _is_named(name: str, wanted: tuple[str, ...]) -> bool:
+    return name in wanted or name.removesuffix(".gz") in wanted
+
+
+def _is_matched(name: str, wanted: tuple[str, ...]) -> bool:
+    return any(_matches(name, pattern) for pattern in wanted)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    names = {name, name.removesuffix(".gz")}
+    return pattern in names or any(fnmatch.fnmatchcase(each, pattern) for each in names)
 
 
 def _is_pattern(name: str) -> bool:

@@ -59,7 +59,7 @@ class GoldDataParams(StepParams):
     sources: list[str] = Field(
         ["rusentiment", "clapai_multilingual", "ru_reviews"],
         min_length=1,
-        description="names from the registry in lib.sources; `sample` and `local` need no hub",
+        description="names from the registry in lib.registry; `sample` and `local` need no hub",
     )
     skip_unavailable: bool = Field(
         False, description="go on without data sets that must be fetched and are not there"
@@ -86,7 +86,7 @@ class GoldDataParams(StepParams):
         False, description="RuSentiment's class speech counts as neutral, not as unlabelled"
     )
     yandex_1m_files: list[str] = Field(
-        ["corpus.en_ru.1m.ru*"],
+        ["corpus.en_ru.1m.ru"],
         min_length=1,
         description="Yandex 1M: text files in data_dir, one Russian sentence per line",
     )

@@ -43,20 +43,20 @@ class Format:
     strict: bool = True
 
 
-def suffix(path: Path) -> str:
+def extension(name: str) -> str:
     """The extension without `.gz`, lower case: `a.CSV.gz` -> `csv`."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix.removeprefix(".")
+    return Path(name.lower().removesuffix(".gz")).suffix.removeprefix(".")
 
 
-def stem(path: Path) -> str:
+def stem(name: str) -> str:
     """The name without extension and `.gz`: `a.csv.gz` -> `a`."""
-    return Path(path.name.removesuffix(".gz")).stem
+    return Path(name.removesuffix(".gz")).stem
 
 
-def is_readable(path: Path) -> bool:
+def is_readable(name: str) -> bool:
     """Whether the name says that the file has one of FORMATS."""
-    packed = path.name.lower().endswith(".gz")
-    return suffix(path) in FORMATS and not (packed and suffix(path) == "parquet")
+    packed_parquet = name.lower().endswith(".parquet.gz")
+    return extension(name) in FORMATS and not packed_parquet
 
 
 def read(
@@ -76,24 +76,27 @@ def read(
     Raises:
         UserError: naming file, line (parquet: row) and column.
     """
-    kind = file_format.kind if file_format else suffix(path)
+    kind = file_format.kind if file_format else extension(path.name)
     if kind == "parquet":
         rows = _parquet(path, needed, optional)
     elif kind == "jsonl":
-        rows = _json_lines(path, needed)
+        rows = _json_lines(path, needed, optional)
     elif kind == "lines":
         rows = _lines(path)
     else:
-        rows = _csv(path, needed, file_format or Format("csv", DELIMITERS[kind]))
+        rows = _csv(path, needed, optional, file_format or Format("csv", DELIMITERS[kind]))
     found = False
     for found_row in rows:
         found = True
         yield found_row
     if not found:
-        raise UserError(f"{path} has a header but no rows; add rows or remove the file")
+        header = " a header but" if kind in DELIMITERS else ""
+        raise UserError(f"{path} has{header} no rows; add rows or remove the file")
 
 
-def check_columns(place: str, needed: Sequence[str], found: Sequence[str]) -> None:
+def check_columns(
+    place: str, needed: Sequence[str], optional: Sequence[str], found: Sequence[str]
+) -> None:
     """Stop if a needed column is missing.
 
     Raises:
@@ -102,20 +105,21 @@ def check_columns(place: str, needed: Sequence[str], found: Sequence[str]) -> No
     for name in needed:
         if name not in found:
             raise UserError(
-                f"{place}: no column {name!r}; expected {','.join(needed)}, "
+                f"{place}: no column {name!r}; expected {','.join([*needed, *optional])}, "
                 f"found {','.join(map(str, found))}"
             )
 
 
-def _csv(path: Path, needed: Sequence[str], file_format: Format) -> Rows:
+def _csv(path: Path, needed: Sequence[str], optional: Sequence[str], file_format: Format) -> Rows:
     line = 1
     with _opened(path) as file:
         reader = csv.reader(file, delimiter=file_format.delimiter, strict=file_format.strict)
         try:
             columns = list(file_format.columns) or next(reader, [])
             if not columns:
-                raise UserError(f"{path} is empty; expected a header line `{','.join(needed)}`")
-            check_columns(str(path), needed, columns)
+                expected = ",".join([*needed, *optional])
+                raise UserError(f"{path} is empty; expected a header line `{expected}`")
+            check_columns(str(path), needed, optional, columns)
             least = len(columns) - file_format.optional_columns
             while True:
                 line = reader.line_num + 1  # where a record begins; it may have several lines
@@ -126,19 +130,20 @@ def _csv(path: Path, needed: Sequence[str], file_format: Format) -> Rows:
                     continue
                 place = f"{path}, line {line}"
                 if not least <= len(fields) <= len(columns):
+                    expected = f"{least} to {len(columns)}" if least < len(columns) else least
                     raise UserError(
                         f"{place}: {len(fields)} fields, the header has {len(columns)}; quote "
                         "fields that contain the delimiter or line breaks"
                         if not file_format.columns
-                        else f"{place}: {len(fields)} fields, expected {least} to {len(columns)} "
-                        f"with {file_format.delimiter!r} between them"
+                        else f"{place}: {len(fields)} fields, expected {expected} with "
+                        f"{file_format.delimiter!r} between them; fetch or mend the file"
                     )
                 yield place, dict(zip(columns, fields, strict=False))
         except csv.Error as error:
             raise UserError(f"{path}, line {line}: not readable as CSV ({error})") from error
 
 
-def _json_lines(path: Path, needed: Sequence[str]) -> Rows:
+def _json_lines(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Rows:
     with _opened(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -150,7 +155,7 @@ def _json_lines(path: Path, needed: Sequence[str]) -> Rows:
                 raise UserError(f"{place}: not readable as JSON ({error})") from error
             if not isinstance(row, dict):
                 raise UserError(f'{place}: expected an object such as {{"text": "…"}}')
-            check_columns(place, needed, list(row))
+            check_columns(place, needed, optional, list(row))
             yield place, row
 
 
@@ -168,7 +173,7 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Rows
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            check_columns(str(path), needed, names)
+            check_columns(str(path), needed, optional, names)
             wanted = [name for name in names if name in {*needed, *optional}]
             for batch in file.iter_batches(BATCH, columns=wanted):
                 for values in batch.to_pylist():

@@ -6,72 +6,11 @@ one is known, so that a change on the hub cannot change a run unseen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from lib.params import GoldDataParams
 from lib.readers import Format
-
-Labels = dict[str, str | None]
-"""Original label in lower case -> class, or None for a text without a sentiment label."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One data set.
-
-    kind: `hub` (streamed), `local` (files in data_dir) or `sample` (in this package).
-    role: `gold` rows are training and test labels; `corpus` rows are unlabelled to the process,
-        and their labels, if any, are audit labels that are never trained on.
-    test_split: hub: the official test split, never used for anything else.
-    mirror_of: hub: the id of the data set that this one is a copy of.
-    files: local: role (test, gold, corpus) -> file names, each of which may have `*`; empty means
-        the run's own patterns.
-    file_format: local: how the files are written, if their extension does not say it.
-    text_columns: each gives a text of its own, or all together one text if `joined`.
-    label_column: None: no sentiment labels, or the file's name is the label (`label_is_file`).
-    source_column, original_label_column: optional columns that say where a row comes from.
-    labels: what the labels mean; any other label stops the run.
-    optional_labels: parameter -> labels that are added if it is true.
-    parameters: entry's field -> parameter that sets it if it is given; `labels` takes one of
-        MAPPINGS, and with `hub_id` the data set comes from the hub.
-    filters: column -> value that rows must have.
-    russian: Russian by construction; if not, cleaning checks the language of each text.
-    emoticon_labels: the labels were made from emoticons, so texts lose theirs when read.
-    """
-
-    name: str
-    kind: Literal["hub", "local", "sample"]
-    role: Literal["gold", "corpus"]
-    hub_id: str = ""
-    revision: str | None = None
-    config: str | None = None
-    splits: tuple[str, ...] = ("train",)
-    test_split: str | None = None
-    mirror_of: str = ""
-    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    file_format: Format | None = None
-    text_columns: tuple[str, ...] = ("text",)
-    joined: bool = False
-    label_column: str | None = None
-    label_is_file: bool = False
-    source_column: str = ""
-    original_label_column: str = ""
-    labels: Labels = field(default_factory=dict)
-    optional_labels: dict[str, Labels] = field(default_factory=dict)
-    parameters: dict[str, str] = field(default_factory=dict)
-    filters: dict[str, str] = field(default_factory=dict)
-    russian: bool = True
-    emoticon_labels: bool = False
-    licence: str = "not stated"
-    citation: str = ""
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns that must be there."""
-        label = [self.label_column] if self.label_column else []
-        return list(dict.fromkeys([*self.text_columns, *label, *self.filters]))
-
+from lib.source import Labels, Source
 
 UNLABELLED: Labels = {"": None}
 NAMES: Labels = {"negative": "negative", "neutral": "neutral", "positive": "positive"}
@@ -109,8 +48,7 @@ _ENTRIES = [
         "sample",
         "gold",
         label_column="label",
-        source_column="source",
-        original_label_column="original_label",
+        says_origin=True,
         labels=NAMES | UNLABELLED,
         licence="MIT",
         citation="written for this repository",
@@ -120,8 +58,7 @@ _ENTRIES = [
         "local",
         "gold",
         label_column="label",
-        source_column="source",
-        original_label_column="original_label",
+        says_origin=True,
         labels=NAMES | UNLABELLED,
         parameters={"labels": "local_labels"},
         russian=False,
@@ -210,7 +147,7 @@ _ENTRIES = [
         "ru_tweetcorp",
         "local",
         "corpus",
-        files={"corpus": ("positive.csv*", "negative.csv*")},
+        files={"corpus": ("negative.csv", "positive.csv")},
         file_format=Format(
             "csv",
             delimiter=";",
@@ -231,7 +168,7 @@ _ENTRIES = [
         "yandex_1m",
         "local",
         "corpus",
-        files={"corpus": ("corpus.en_ru.1m.ru*",)},
+        files={"corpus": ("corpus.en_ru.1m.ru",)},
         file_format=Format("lines"),
         parameters={"files": "yandex_1m_files"},
         citation="Antonova, Misyurev 2011, BUCC (English-Russian corpus, Russian side)",
@@ -246,6 +183,7 @@ _ENTRIES = [
         splits=("corpus",),
         text_columns=("title", "text"),
         joined=True,
+        licence="CC BY-NC-ND 4.0",  # of the mirror mteb/RiaNewsRetrieval; this id states none
         citation="Gavrilov, Kalaidin, Malykh 2019, ECIR",
     ),
     Source(

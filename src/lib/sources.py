@@ -20,7 +20,8 @@ import pandas as pd
 from lib import artifacts, emoticons, hub, local, readers
 from lib.errors import SourceUnavailable, UserError
 from lib.params import GoldDataParams
-from lib.registry import REGISTRY, Source, configured
+from lib.registry import REGISTRY, configured
+from lib.source import Source
 
 COLUMNS = ["text", "label", "original_label", "source", "group", "role", "split"]
 """text: raw; label: class name or None; role: gold or corpus; split: `test` if official, else
@@ -81,7 +82,10 @@ def check(params: GoldDataParams) -> None:
 
 def _shared_data(one: Source, other: Source) -> str:
     """The hub id that two sources have in common, by themselves or as mirrors; else empty."""
-    if (one.config, one.filters) != (other.config, other.filters):
+    for mine, theirs in ((one.config, other.config), (one.filters, other.filters)):
+        if mine and theirs and mine != theirs:
+            return ""
+    if not set(one.splits) & set(other.splits):
         return ""
     ids = [{source.hub_id.lower(), source.mirror_of.lower()} - {""} for source in (one, other)]
     return min(ids[0] & ids[1], default="")
@@ -132,7 +136,7 @@ def portions(params: GoldDataParams) -> list[Portion]:
             found.append(Portion(name, source, partial(_unavailable, error)))
             continue
         for part, role, rows in parts:
-            frames = partial(_frames, source, role, Path(part), rows, params)
+            frames = partial(_frames, source, part, role, rows, params)
             found.append(Portion(f"{name}/{part}", source, frames))
     return found
 
@@ -158,7 +162,7 @@ def _hub_parts(source: Source) -> list[Part]:
 
 
 def _file_parts(source: Source, params: GoldDataParams) -> list[Part]:
-    optional = [source.source_column, source.original_label_column]
+    optional = ("source", "original_label") if source.says_origin else ()
     return [
         (
             path.name,
@@ -178,19 +182,15 @@ def _files(params: GoldDataParams, source: Source) -> list[tuple[Path, str]]:
 
 def _frames(
     source: Source,
+    part: str,
     role: str,
-    path: Path,
     rows: Callable[[], readers.Rows],
     params: GoldDataParams,
 ) -> Iterator[pd.DataFrame]:
-    """Rows of one part in its own columns as frames of COLUMNS."""
     left_out: Counter[tuple[str, str]] = Counter()
-    records = map_rows(source, role, path, rows(), params, left_out)
+    records = map_rows(source, part, role, rows(), params, left_out)
     try:
-        while True:
-            chunk = list(itertools.islice(records, CHUNK))
-            if not chunk and not left_out:
-                return
+        while (chunk := list(itertools.islice(records, CHUNK))) or left_out:
             frame = pd.DataFrame(chunk, columns=COLUMNS, dtype=object)
             counts: dict[str, dict[str, int]] = {}
             for (name, reason), count in left_out.items():
@@ -204,104 +204,98 @@ def _frames(
 
 def map_rows(
     source: Source,
+    part: str,
     role: str,
-    path: Path,
     rows: readers.Rows,
     params: GoldDataParams,
     left_out: Counter[tuple[str, str]],
 ) -> Iterator[tuple[str | None, ...]]:
-    """Rows of a data set as tuples of COLUMNS.
+    """Rows of a data set in its own columns as tuples of COLUMNS.
 
     Args:
+        part: name of the file or split.
         role: of the part: test, gold or corpus.
-        path: the part's name: may be the label, and is a row's source if a column could say it.
         left_out: counts (source, reason) of the rows that are not given.
     Raises:
-        UserError: an empty text in a file of the user's own, a text that is none, or a label
-            outside the mapping.
+        UserError: no row for the filters, a text that is none or empty in a file of one's own, or
+            a label outside the mapping.
     """
-    other_values: dict[str, None] = {}
-    matched = False
-    name = readers.stem(path) if source.source_column else source.name
+    default_origin = readers.stem(part) if source.says_origin else source.name
+    passed, others = False, set()
     for place, row in rows:
-        if any(str(row[column]) != value for column, value in source.filters.items()):
-            left_out[name, "other " + " or ".join(source.filters)] += 1
-            if len(other_values) < 10:
-                other_values[", ".join(str(row[column]) for column in source.filters)] = None
+        values = {column: str(row[column]) for column in source.filters}
+        if values != source.filters:
+            left_out[source.name, f"other {' or '.join(values)}"] += 1
+            if len(others) < 10:
+                others |= set(values.values())
             continue
-        matched = True
-        original, label = _label(source, place, path, row)
-        row_source = str(row.get(source.source_column) or name)
-        part_role = role
+        passed = True
+        original, label = _label(source, part, place, row)
+        origin = default_origin
+        if source.says_origin:
+            origin = str(row.get("source") or origin)
+            original = str(row.get("original_label") or original)
+        row_role = role
         if label is None and role != "corpus":
             # the rest of a test split is too near to the test to be used elsewhere
             if role == "test" or params.unlabelled_gold == "drop":
-                left_out[row_source, "unlabelled"] += 1
+                left_out[origin, "unlabelled"] += 1
                 continue
-            part_role = "corpus"
-        original = str(row.get(source.original_label_column) or original)
+            row_role = "corpus"
+        table_role, split = ("gold", "test") if row_role == "test" else (row_role, None)
         for text in _texts(source, place, row, params):
-            yield (
-                emoticons.strip(text) if source.emoticon_labels else text,
-                label,
-                original,
-                row_source,
-                source.name,
-                "corpus" if part_role == "corpus" else "gold",
-                "test" if part_role == "test" else None,
-            )
-    if not matched:
-        wanted = ", ".join(f"{column} = {value}" for column, value in source.filters.items())
+            yield text, label, original, origin, source.name, table_role, split
+    if not passed:
         raise UserError(
-            f"{path}: no row has {wanted}; found {list(other_values)}"
-            if wanted
-            else f"{path}: no rows"
+            f"{part} has no row with {source.filters}, found {sorted(others)}; correct the entry "
+            "in lib.registry"
+            if source.filters
+            else f"{part} has no rows"
         )
 
 
-def _label(source: Source, place: str, path: Path, row: dict[str, Any]) -> tuple[str, str | None]:
+def _label(source: Source, part: str, place: str, row: dict[str, Any]) -> tuple[str, str | None]:
     """The original label as text, and its class."""
     if source.label_is_file:
-        original = readers.stem(path)
+        original = readers.stem(part)
     elif source.label_column:
         value = row[source.label_column]
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        missing = "" if source.kind != "hub" else "none"
-        original = missing if value is None else str(value)
+        original = "" if value is None else str(value)
     else:
         return "", None
     key = original.strip().lower()
-    if key not in source.labels:
-        names = [name for name in source.labels if name]
-        nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
-        raise UserError(
-            f"{place}, column {source.label_column}: unknown label {original!r}; expected "
-            f"{', '.join(names)}{' or nothing' if '' in source.labels else ''}"
-            + (f" (nearest: {nearest[0]})" if nearest else "")
-        )
-    return original, source.labels[key]
+    if key in source.labels:
+        return original, source.labels[key]
+    names = [name for name in source.labels if name]
+    remedy = "; correct the mapping of the entry in lib.registry"
+    if source.is_own:
+        remedy = f" or nothing (nearest: {difflib.get_close_matches(key, names, 1, cutoff=0)[0]})"
+    raise UserError(
+        f"{place}, column {source.label_column}: unknown label {original!r}; expected "
+        f"{', '.join(names)}{remedy}"
+    )
 
 
 def _texts(
     source: Source, place: str, row: dict[str, Any], params: GoldDataParams
 ) -> Iterator[str]:
-    """The texts of a row: one per text column, or all columns joined."""
+    """The texts of a row: one per text column (more if it is a list), or all columns joined."""
     parts = []
     for column in source.text_columns:
         value = row[column]
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str | None):
-                raise UserError(
-                    f"{place}, column {column}: expected a text, found {type(text).__name__}"
-                )
+                kind = type(text).__name__
+                raise UserError(f"{place}, column {column}: expected a text, found {kind}")
             parts.append(text or "")
     if source.joined:
-        parts = ["\n".join(part for part in parts if part.strip())]
+        parts = ["\n".join(filter(str.strip, parts))]
     for text in parts:
-        if not text.strip() and source.name == "local" and not params.skip_empty_texts:
+        if not text.strip() and source.is_own and not params.skip_empty_texts:
             raise UserError(
                 f"{place}, column text: the text is empty; remove the row or set "
                 "01_gold_data.skip_empty_texts to true"
             )
-        yield text
+        yield emoticons.strip(text) if source.emoticon_labels else text

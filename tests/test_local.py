@@ -1,0 +1,119 @@
+"""Which local file has which role."""
+
+import pytest
+
+from lib import local, registry
+from lib.errors import UserError
+from lib.params import GoldDataParams
+
+
+def files_of(folder, names, source="local", **options):
+    """File name -> role, for a folder with files of these names."""
+    for name in names:
+        (folder / name).touch()
+    params = GoldDataParams(**{"sources": [source], "data_dir": str(folder)} | options)
+    chosen = [registry.configured(name, params) for name in params.sources]
+    others = [entry for entry in chosen if entry.name != source and entry.kind == "local"]
+    entry = registry.configured(source, params)
+    return {path.name: role for path, role in local.files(params, entry, others)}
+
+
+@pytest.mark.parametrize(
+    ("folder", "fragments"),
+    [
+        (None, ["data_dir", "'local'", "-p data_dir="]),
+        ("нет", ["data_dir", "нет is not a folder"]),
+        ("", ["no gold file", "*_train.*", "corpus.csv"]),
+    ],
+    ids=["no data_dir", "no folder", "no gold file"],
+)
+def test_bad_data_dir(tmp_path, folder, fragments):
+    data_dir = None if folder is None else str(tmp_path / folder)
+    with pytest.raises(UserError) as error:
+        files_of(tmp_path, ["corpus.csv"], data_dir=data_dir)
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
+def test_default_patterns_take_every_format(tmp_path, kind):
+    names = [f"{name}.{kind}" for name in ("a_test", "a_train", "b", "a_train_test")]
+    assert files_of(tmp_path, [*names, "notes.txt", "table.xlsx", "x.parquet.gz"]) == {
+        f"a_test.{kind}": "test",
+        f"a_train_test.{kind}": "test",
+        f"a_train.{kind}": "gold",
+        f"b.{kind}": "corpus",
+    }
+
+
+def test_patterns_are_parameters_and_other_files_are_left_alone(tmp_path):
+    names = ["x.csv", "y.csv", "z.csv", "other.csv"]
+    found = files_of(
+        tmp_path, names, test_files=["x.csv"], gold_files=["y.csv"], corpus_files=["[z]*.csv"]
+    )
+    assert found == {"x.csv": "test", "y.csv": "gold", "z.csv": "corpus"}
+
+
+def test_a_full_name_beats_a_pattern(tmp_path):
+    assert files_of(tmp_path, ["my_test.csv"], gold_files=["my_test.csv"]) == {
+        "my_test.csv": "gold"
+    }
+
+
+def test_names_need_not_say_gz(tmp_path):
+    found = files_of(tmp_path, ["a.csv.gz", "b_test.csv.gz"], gold_files=["a.csv"])
+    assert found == {"a.csv.gz": "gold", "b_test.csv.gz": "test"}
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "fragments"),
+    [
+        (
+            ["a.csv"],
+            {"gold_files": ["a.csv"], "corpus_files": ["a.csv"]},
+            ["a.csv", "gold_files and corpus_files", "one role"],
+        ),
+        (
+            ["a.csv", "b_train.csv"],
+            {"corpus_files": ["c.csv"]},
+            ["corpus_files", "no readable file c.csv", "a.csv"],
+        ),
+        (["a_train.csv"], {"gold_files": ["a_train.txt"]}, ["a_train.txt", "jsonl"]),
+        (["a_train.csv", "a_train.csv.gz"], {}, ["a_train.csv and a_train.csv.gz", "remove one"]),
+        (
+            ["rusentiment_test.csv", "rusentiment_random_posts.csv"],
+            {
+                "sources": ["local", "rusentiment"],
+                "gold_files": ["rusentiment_random_posts.csv"],
+            },
+            ["rusentiment_random_posts.csv belongs to the source 'rusentiment'"],
+        ),
+    ],
+    ids=["gold and corpus", "not there", "unknown format", "packed and unpacked", "two sources"],
+)
+def test_one_clear_message(tmp_path, names, options, fragments):
+    with pytest.raises(UserError) as error:
+        files_of(tmp_path, names, **options)
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+def test_sources_share_one_folder(tmp_path):
+    declared = ["rusentiment_test.csv", "positive.csv", "negative.csv.gz", "corpus.en_ru.1m.ru"]
+    posts = ["rusentiment_random_posts.csv", "rusentiment_preselected_posts.jsonl"]
+    names = [*declared, *posts, "mine_train.csv", "mine.tsv"]
+    everything = {"sources": ["local", "rusentiment", "ru_tweetcorp", "yandex_1m"]}
+    assert files_of(tmp_path, names, **everything) == {
+        "mine_train.csv": "gold",
+        "mine.tsv": "corpus",
+    }
+    assert files_of(tmp_path, names, "rusentiment", **everything) == {
+        "rusentiment_preselected_posts.jsonl": "gold",
+        "rusentiment_random_posts.csv": "gold",
+        "rusentiment_test.csv": "test",
+    }
+    assert set(files_of(tmp_path, names, "ru_tweetcorp")) == {"positive.csv", "negative.csv.gz"}
+    assert files_of(tmp_path, names, "yandex_1m") == {"corpus.en_ru.1m.ru": "corpus"}
+    alone = files_of(tmp_path, names)
+    assert alone["rusentiment_test.csv"] == "test"
+    assert alone["positive.csv"] == "corpus"

@@ -1,0 +1,250 @@
+"""File formats: the same rows from each, and one clear message for each kind of damage."""
+
+import gzip
+import json
+from itertools import islice
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lib import readers
+from lib.errors import UserError
+from lib.readers import Format
+
+FORMATS = ("csv", "tsv", "jsonl", "parquet", "csv.gz", "tsv.gz", "jsonl.gz")
+
+
+def write(folder, name, rows):
+    """Rows (dicts) as a file in the format that its name says."""
+    path = folder / name
+    frame = pd.DataFrame(rows)
+    kind = readers.extension(name)
+    if kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "jsonl":
+        frame.to_json(path, orient="records", lines=True, force_ascii=False)
+    else:
+        frame.to_csv(path, sep=readers.DELIMITERS[kind], index=False)
+    return path
+
+
+def values(path, needed=("text", "label"), **options):
+    return [tuple(row[name] for name in needed) for _, row in readers.read(path, needed, **options)]
+
+
+def message_of(path, needed=("text", "label"), **options):
+    with pytest.raises(UserError) as error:
+        values(path, needed, **options)
+    message = str(error.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+ROWS = [("Хорошо, но дорого", "positive"), ('две\nстроки\t"в кавычках"', ""), ("😀; да", "neutral")]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_gives_the_same_rows(tmp_path, kind):
+    path = write(tmp_path, f"a.{kind}", [{"id": 1, "text": t, "label": n} for t, n in ROWS])
+    assert values(path) == ROWS
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\r")), st.text("абв")),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_any_text_survives_every_format(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("any")
+    for kind in ("csv", "tsv.gz", "jsonl.gz", "parquet"):
+        path = write(folder, f"a.{kind}", [{"text": f"x{t}", "label": n} for t, n in rows])
+        assert values(path) == [(f"x{text}", label) for text, label in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("a.csv", "line 4"), ("a.tsv.gz", "line 4"), ("a.jsonl", "line 2"), ("a.parquet", "row 2")],
+)
+def test_places_count_lines_and_rows(tmp_path, name, place):
+    rows = [{"text": "две\nстроки", "label": ""}, {"text": "вторая", "label": ""}]
+    path = write(tmp_path, name, rows)
+    assert [found for found, _ in readers.read(path, ["text"])][1] == f"{path}, {place}"
+
+
+def test_null_values_are_none(tmp_path):
+    rows = [{"text": "да", "label": None}]
+    for kind in ("jsonl", "parquet"):
+        assert values(write(tmp_path, f"a.{kind}", rows)) == [("да", None)]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_missing_column(tmp_path, kind):
+    message = message_of(write(tmp_path, f"a.{kind}", [{"text": "да", "class": "нет"}]))
+    assert "no column 'label'; expected text,label, found text,class" in message
+
+
+def test_optional_columns_are_read_and_others_need_not_be(tmp_path):
+    path = write(tmp_path, "a.parquet", [{"text": "да", "source": "чат", "blob": "x" * 100}])
+    ((_, row),) = readers.read(path, ["text"], ["source", "original_label"])
+    assert row == {"text": "да", "source": "чат"}
+
+
+# --- damage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.95])
+def test_truncated_parquet(tmp_path, kept):
+    path = write(tmp_path, "a.parquet", [{"text": f"текст {n}", "label": ""} for n in range(500)])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    message = message_of(path)
+    assert "not readable as parquet after row 0" in message
+    assert "truncated or damaged" in message
+
+
+def test_damage_inside_a_parquet_file_names_the_row(tmp_path):
+    path = tmp_path / "a.parquet"
+    frame = pd.DataFrame({"text": [f"текст {n} {n * n}" for n in range(4000)], "label": ""})
+    frame.to_parquet(path, row_group_size=1000)
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 6 // 10
+    content[middle : middle + 2000] = b"\xff" * 2000
+    path.write_bytes(content)
+    message = message_of(path)
+    assert "not readable as parquet after row " in message
+    assert "after row 0 " not in message
+
+
+@pytest.mark.parametrize("kind", ["csv.gz", "tsv.gz", "jsonl.gz"])
+@pytest.mark.parametrize("kept", [0.5, 0.98])
+def test_truncated_gzip(tmp_path, kind, kept):
+    rows = [{"text": f"текст {n} {n * n * 7919 % 10007}", "label": ""} for n in range(300)]
+    path = write(tmp_path, f"a.{kind}", rows)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    message = message_of(path)
+    assert "not readable as gzip" in message
+    assert "truncated or damaged" in message
+
+
+def test_a_file_that_only_says_that_it_is_packed(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_text("text,label\nда,\n", encoding="utf-8")
+    assert "not readable as gzip" in message_of(path)
+
+
+@pytest.mark.parametrize("kind", ["csv.gz", "jsonl.gz"])
+def test_bad_byte_in_a_packed_file_names_the_line(tmp_path, kind):
+    path = write(tmp_path, f"a.{kind}", [{"text": "да", "label": ""}])
+    good = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(good + "нет,\n".encode("cp1251")))
+    expected = {"csv.gz": "line 3", "jsonl.gz": "line 2"}[kind]
+    assert f"{expected}: not UTF-8 (byte 0xed)" in message_of(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [
+        ('{"text": "да", "label": ""}\n{"text": "нет", \n', "line 2: not readable as JSON"),
+        ('\n\n["да", ""]\n', "line 3: expected an object"),
+        ('{"text": "да", "label": ""}\n{"text": "нет"}\n', "line 2: no column 'label'"),
+        ("\n", "has no rows"),
+    ],
+)
+def test_bad_json_lines(tmp_path, content, fragment):
+    path = tmp_path / "a.jsonl"
+    path.write_text(content, encoding="utf-8")
+    assert fragment in message_of(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "fragment"),
+    [("да", "line 3: 1 fields, the header has 2"), ("да\tнет\tда", "line 3: 3 fields")],
+)
+def test_too_few_and_too_many_fields(tmp_path, line, fragment):
+    path = tmp_path / "a.tsv"
+    path.write_text(f"text\tlabel\nда\tpositive\n{line}\n", encoding="utf-8")
+    assert fragment in message_of(path)
+
+
+def test_empty_table(tmp_path):
+    for kind in ("tsv", "parquet"):
+        path = write(tmp_path, f"a.{kind}", {"text": [], "label": []})
+        assert "no rows" in message_of(path)
+
+
+# --- formats that are declared -------------------------------------------------------------------
+
+TWEETS = Format("csv", ";", columns=("id", "text", "type", "count"), optional_columns=1)
+
+
+def test_file_without_a_header(tmp_path):
+    path = tmp_path / "positive.csv"
+    path.write_text('"1";"да; ""нет""";"1";"0"\n"2";"две\nстроки";"1"\n', encoding="utf-8")
+    assert values(path, ["text"], file_format=TWEETS) == [('да; "нет"',), ("две\nстроки",)]
+
+
+def test_row_of_a_file_without_a_header_is_too_short(tmp_path):
+    path = tmp_path / "positive.csv"
+    path.write_text('"1";"да";"1"\n"2";"нет"\n', encoding="utf-8")
+    message = message_of(path, ["text"], file_format=TWEETS)
+    assert "line 2: 2 fields, expected 3 to 4 with ';' between them" in message
+
+
+def test_stray_quotation_marks_stop_only_where_it_is_strict(tmp_path):
+    path = tmp_path / "positive.csv"
+    path.write_text('"1";"да "нет" да";"1"\n', encoding="utf-8")
+    assert "not readable as CSV" in message_of(path, ["text"], file_format=TWEETS)
+    tolerant = Format("csv", ";", TWEETS.columns, 1, strict=False)
+    ((text,),) = values(path, ["text"], file_format=tolerant)
+    assert text.replace('"', "") == "да нет да"
+
+
+@pytest.mark.parametrize("name", ["corpus.ru", "corpus.ru.gz"])
+def test_plain_lines(tmp_path, name):
+    path = tmp_path / name
+    content = '\ufeffПервая, "строка"\r\nвторая;\tда\n'.encode()
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    expected = [('Первая, "строка"',), ("вторая;\tда",)]
+    assert values(path, ["text"], file_format=Format("lines")) == expected
+
+
+# --- names and memory ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "extension", "stem", "readable"),
+    [
+        ("a.csv", "csv", "a", True),
+        ("a.b.JSONL", "jsonl", "a.b", True),
+        ("a.tsv.gz", "tsv", "a", True),
+        ("a.parquet", "parquet", "a", True),
+        ("a.parquet.gz", "parquet", "a", False),
+        ("a.xlsx", "xlsx", "a", False),
+        ("csv", "", "csv", False),
+        ("a.gz", "", "a", False),
+    ],
+)
+def test_file_names(name, extension, stem, readable):
+    assert readers.extension(name) == extension
+    assert readers.stem(name) == stem
+    assert readers.is_readable(name) == readable
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl.gz"])
+def test_rows_come_before_the_file_is_read_whole(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    line = json.dumps({"text": "да", "label": ""}) + "\n" if "jsonl" in kind else "да,\n"
+    head = "" if "jsonl" in kind else "text,label\n"
+    content = (head + line * 100_000).encode() + b"\xff\n"
+    path.write_bytes(gzip.compress(content, 1) if kind.endswith("gz") else content)
+    rows = readers.read(path, ["text", "label"])
+    assert len(list(islice(rows, 10))) == 10
+    with pytest.raises(UserError, match="not UTF-8"):
+        list(rows)
