@@ -194,6 +194,7 @@ def test_cluster_counts_show_every_measure_and_the_number_in_use():
     ):
         assert axis.lines[0].get_ydata().tolist() == table[column].tolist()
         assert list(axis.lines[-1].get_xdata()) == [20, 20]
+    assert [t.get_text() for t in axes[0].get_xticklabels()] == ["10", "20", "40"]
     assert axes[2].lines[1].get_ydata().tolist() == table["mean_purity_lower_bound"].tolist()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,35 @@ def test_shards_do_not_change_the_pca(bank, tmp_path):
         fit_pca(write_vectors(tmp_path / "one", some_vectors(), 90), 5),
     )
     np.testing.assert_allclose(several.components, single.components, atol=1e-4)
+
+
+def test_blocks_add_up_where_vectors_are_much_alike(tmp_path, monkeypatch):
+    """As in a real bank, the mean is far longer than what varies; blocks end within shards."""
+    monkeypatch.setattr("lib.pca.BLOCK", 37)
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(400, 24)) * np.geomspace(1, 0.05, 24)
+    bank = write_vectors(tmp_path / "alike", (10 + spread).astype(np.float16), 150)
+    vectors = all_vectors(bank).astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = ReferencePCA(8, svd_solver="full").fit(vectors)
+    pca = fit_pca(bank, 8)
+    np.testing.assert_allclose(
+        pca.explained_variance_ratio, expected.explained_variance_ratio_, rtol=1e-4
+    )
+    cosines = np.abs((pca.components * expected.components_).sum(1))
+    np.testing.assert_allclose(cosines, 1, atol=1e-6)
+
+
+def test_memory_does_not_grow_with_the_number_of_texts(tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(20_000, 32)).astype(np.float16)
+    peaks = []
+    for rows in (5_000, 20_000):
+        bank = write_vectors(tmp_path / str(rows), vectors[:rows], 2_500)
+        tracemalloc.start()
+        reduce_bank(bank, fit_pca(bank, 4), tmp_path / f"{rows}.npy")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.1 < vectors.nbytes
 
 
 def test_too_many_dimensions_are_an_error(bank, tmp_path):

@@ -117,6 +117,9 @@ def cluster_counts(table: pd.DataFrame, chosen: int) -> Figure:
             axis.legend()
         axis.axvline(chosen, color="black", linestyle="--", linewidth=1)
         axis.set(xscale="log", title=title, xlabel="clusters", ylabel=column.replace("_", " "))
+        axis.set_xticks(table["clusters"], [str(n) for n in table["clusters"]])
+        axis.minorticks_off()
+    axes[-1].set_ylim(0, 1)
     return done(figure)
 
 
