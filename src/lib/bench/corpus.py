@@ -166,8 +166,9 @@ def make_files(folder: Path, texts: int, seed: int) -> None:
     count = min(MOST_GOLD, texts // 10)
     gold = [next(make) for _ in range(count)]
     labels = rng.choice(["negative", "neutral", "positive"], count).tolist()
-    for name, rows in (("gold_test", slice(0, count // 10)), ("gold_train", slice(count // 10, None))):
-        _write(folder / "data" / f"{name}.csv", gold[rows], labels[rows])
+    tests = count // 10
+    _write(folder / "data" / "gold_test.csv", gold[:tests], labels[:tests])
+    _write(folder / "data" / "gold_train.csv", gold[tests:], labels[tests:])
     known: list[str] = []
     for number, start in enumerate(range(0, texts, FILE_ROWS)):
         rows = [corpus_text(rng, make, known, gold) for _ in range(min(FILE_ROWS, texts - start))]
