@@ -159,9 +159,10 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
             stderr_file=sys.stderr if sys.stderr.isatty() else None,
         )
     except PapermillExecutionError as error:
-        if error.ename == "UserError":
+        if error.ename in ("UserError", "SourceUnavailable"):
             running.unlink(missing_ok=True)
-            artifacts.discard_partial(name, run_dir)
+            if error.ename == "UserError":  # the other one may go away: work done is kept
+                artifacts.discard_partial(name, run_dir)
             raise UserError(error.evalue) from None
         running.replace(failed)
         log.error("%s failed: %s: %s", title, error.ename, error.evalue)
