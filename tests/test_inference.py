@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from conftest import SENTENCES
 from lib.encoder import new_classifier
-from lib.inference import pad, predict, token_budget_batches
+from lib.inference import MAX_PADDING, Predictor, cast, pad, predict, token_budget_batches
 
 ON = {"dtype": torch.float32, "device": torch.device("cpu")}
 
@@ -24,6 +26,22 @@ def test_batches_cover_every_text_once_within_the_budget(lengths, budget):
     for batch in batches:
         assert len(batch) * lengths[batch].max() <= budget or len(batch) == 1
     assert (np.diff(lengths[indices]) <= 0).all()  # longest first: memory runs out at once
+
+
+@given(
+    hnp.arrays(np.int64, st.integers(1, 80), elements=st.integers(1, 300)),
+    st.integers(64, 2000),
+    st.sampled_from([0.0, 0.05, 0.2]),
+)
+def test_padding_stays_within_its_limit(lengths, budget, limit):
+    batches = list(token_budget_batches(lengths, budget, limit))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        assert 1 - lengths[batch].mean() / lengths[batch].max() <= limit + 1e-9
+    for batch, following in itertools.pairwise(batches):  # none ends too early
+        more = lengths[[*batch, following[0]]]
+        over_budget = len(more) * more.max() > budget
+        assert over_budget or 1 - more.mean() / more.max() > limit - 1e-9
 
 
 @given(st.integers(1, 40), st.integers(1, 64))
@@ -88,3 +106,94 @@ def test_predicting_turns_dropout_off(tiny_checkpoint):
     token_ids = encoder.tokenize(SENTENCES)
     first, second = (predict(encoder, token_ids, **ON)[0] for _ in range(2))
     assert (first == second).all()
+
+
+def random_texts(count: int, longest: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    words = " ".join(SENTENCES).split()
+    return [" ".join(rng.choice(words, size)) for size in rng.integers(1, longest, count)]
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+
+
+def test_padding_is_counted_and_small(tiny_checkpoint):
+    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=200, seed=0)
+    token_ids = encoder.tokenize(random_texts(300, 40))
+    predictor = Predictor(encoder, **ON)
+    seen = []
+    predictor(token_ids, lambda texts, tokens: seen.append((texts, tokens)))
+    assert np.sum(seen, axis=0).tolist() == [300, sum(map(len, token_ids))]
+    assert predictor.tokens == sum(map(len, token_ids))
+    assert 0 < predictor.padding_share <= MAX_PADDING
+    expected = sum(
+        len(batch) * len(token_ids[batch[0]])
+        for batch in token_budget_batches(
+            np.array([len(row) for row in token_ids]), predictor.tokens_per_batch, MAX_PADDING
+        )
+    )
+    assert predictor.padded_tokens == expected
+
+
+def test_several_cores_give_the_same_bytes_and_keep_the_setting(tiny_checkpoint):
+    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=200, seed=0)
+    token_ids = encoder.tokenize(random_texts(60, 40))
+    expected = predict(encoder, token_ids, **ON)
+    torch.set_num_threads(3)
+    predictor = Predictor(encoder, **ON)
+    assert predictor.workers == 3
+    for one, other in zip(predictor(token_ids), expected, strict=True):
+        assert (one == other).all()
+    assert torch.get_num_threads() == 3
+
+
+def test_an_error_in_a_worker_is_raised(tiny_checkpoint):
+    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=200, seed=0)
+    token_ids = encoder.tokenize(random_texts(60, 40))
+    token_ids[7] = np.array([10**6], dtype=np.int32)  # no such token
+    torch.set_num_threads(2)
+    with pytest.raises(IndexError):
+        predict(encoder, token_ids, **ON)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_bfloat16_is_close_to_float32_also_at_far_positions(tiny_checkpoint, pooling):
+    encoder = new_classifier(tiny_checkpoint, pooling=pooling, max_tokens=1024, seed=0)
+    token_ids = encoder.tokenize([*random_texts(30, 20), *random_texts(4, 400)])
+    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
+    _, exact = predict(encoder, token_ids, **ON)
+    _, found = predict(encoder, token_ids, **(ON | {"dtype": torch.bfloat16}))
+    assert found.dtype == np.float32 and not (found == exact).all()
+    assert cosines(found, exact).min() > 0.999
+    after = encoder.model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_casting_leaves_buffers_and_the_head(tiny_checkpoint):
+    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=64, seed=0)
+    assert cast(encoder.model, torch.float32) is encoder.model
+    half = cast(encoder.model, torch.bfloat16)
+    assert {p.dtype for p in half.encoder.parameters()} == {torch.bfloat16}
+    assert {b.dtype for b in half.encoder.buffers() if b.is_floating_point()} == {torch.float32}
+    assert half.classifier.weight.dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_the_embedded_model_equals_one_text_at_a_time(embedded_cache):
+    encoder = new_classifier(
+        "embedded:e5-small", pooling="mean", max_tokens=256, seed=0, cache_dir=str(embedded_cache)
+    )
+    texts = [*SENTENCES, " ".join(SENTENCES), "да", "", "Очень " * 60]
+    token_ids = encoder.tokenize(texts)
+    probabilities, pooled = predict(encoder, token_ids, **ON)
+    for i, text in enumerate(texts):
+        inputs = encoder.tokenizer(text, return_tensors="pt", truncation=True, max_length=256)
+        with torch.no_grad():
+            output = encoder.model(**inputs)
+        np.testing.assert_allclose(pooled[i], output.pooled[0].numpy(), atol=1e-5)
+        expected = output.logits.softmax(-1)[0].numpy()
+        np.testing.assert_allclose(probabilities[i], expected, atol=1e-5)
+    _, half = predict(encoder, token_ids, **(ON | {"dtype": torch.bfloat16}))
+    assert cosines(half, pooled).min() > 0.999

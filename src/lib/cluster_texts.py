@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from lib import LABELS
 from lib.artifacts import atomic
 from lib.errors import UserError
+from lib.tables import corpus_parts
 
 ROW_GROUP = 100_000  # texts
 
@@ -157,6 +158,6 @@ def stratified_sample(assigned: np.ndarray, count: int, seed: int) -> np.ndarray
 
 
 def _batches(corpus: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    for part in sorted(Path(corpus).glob("part-*.parquet")):
+    for part in corpus_parts(corpus):
         with pq.ParquetFile(part) as file:
             yield from file.iter_batches(batch_size=ROW_GROUP, columns=columns)

@@ -29,6 +29,7 @@ from lib.encoder import Encoder, hardware
 from lib.errors import UserError
 from lib.inference import Predictor
 from lib.params import EmbedCorpusParams
+from lib.tables import corpus_parts
 
 INDEX = "index.json"
 Item = TypeVar("Item")
@@ -175,11 +176,6 @@ def count_rows(texts: pd.DataFrame | Path) -> int:
     if isinstance(texts, pd.DataFrame):
         return len(texts)
     return sum(pq.read_metadata(part).num_rows for part in corpus_parts(texts))
-
-
-def corpus_parts(directory: Path) -> list[Path]:
-    """The files of a corpus, in order."""
-    return sorted(directory.glob("part-*.parquet"))
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
