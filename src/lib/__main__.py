@@ -1,4 +1,4 @@
-"""The command line: `python -m lib run|step|params|report|sources|bench`."""
+"""The command line: `python -m lib run|step|params|report|sources|trim|bench`."""
 
 from __future__ import annotations
 
@@ -62,6 +62,18 @@ def _parser() -> argparse.ArgumentParser:
 
     sources = commands.add_parser("sources", help="list the data sets that can be named")
     sources.set_defaults(command=_sources)
+
+    trim = commands.add_parser("trim", help="a base model with only the tokens a corpus uses")
+    trim.add_argument("base_model", help="directory of a checkpoint, or embedded:e5-small")
+    trim.add_argument(
+        "--corpus", type=Path, nargs="+", required=True, metavar="FILE", help="files with a `text`"
+    )
+    trim.add_argument("--out", type=Path, required=True, metavar="DIR", help="new directory")
+    trim.add_argument(
+        "--min-count", type=int, default=1, metavar="N", help="drop tokens that occur less often"
+    )
+    trim.add_argument("--max-size", type=int, metavar="N", help="keep at most so many tokens")
+    trim.set_defaults(command=_trim)
 
     bench = commands.add_parser("bench", help="measure speed and memory on this machine")
     benchmarks = bench.add_subparsers(required=True, metavar="NAME")
@@ -138,6 +150,26 @@ def _sources(options: argparse.Namespace) -> int:
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
+    return 0
+
+
+def _trim(options: argparse.Namespace) -> int:
+    from lib import trimming
+
+    done = trimming.trim(
+        options.base_model,
+        options.corpus,
+        options.out,
+        min_count=options.min_count,
+        max_size=options.max_size,
+    )
+    full, shape = trimming.MMBERT_BASE["vocab_size"], trimming.MMBERT_BASE
+    mmbert = [trimming.shape_size(shape, n) for n in (full, min(full, done.after.tokens))]
+    sizes = {options.base_model: (done.before, done.after), "mmBERT-base's shape": tuple(mmbert)}
+    print(trimming.table(sizes))
+    print(f"{done.coverage:.2%} of the corpus's tokens are kept as they are")
+    print("mmBERT-base: computed from its configuration, with as many tokens as are kept here")
+    print(options.out)
     return 0
 
 
