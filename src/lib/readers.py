@@ -7,6 +7,7 @@ with gzip.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
@@ -187,29 +188,23 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Rows
         ) from error
 
 
-class _opened:
-    """A text file for reading, unpacked if its name ends in .gz; its errors name file and line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> IO[str]:
-        self.file = _open(self.path, "rt", encoding="utf-8-sig", newline="", errors="strict")
-        return self.file
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        self.file.close()
-        if isinstance(error, UnicodeDecodeError):
-            byte = error.object[error.start]
-            raise UserError(
-                f"{self.path}, line {_line_of_bad_byte(self.path)}: not UTF-8 (byte 0x{byte:02x}); "
-                "save the file as UTF-8"
-            ) from error
-        if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
-            raise UserError(
-                f"{self.path}: not readable as gzip ({error}); the file is truncated or damaged: "
-                "fetch or pack it again"
-            ) from error
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    """A text file, unpacked if its name ends in .gz; errors in reading it name file and line."""
+    try:
+        with _open(path, "rt", encoding="utf-8-sig", newline="", errors="strict") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(
+            f"{path}, line {_line_of_bad_byte(path)}: not UTF-8 (byte 0x{byte:02x}); "
+            "save the file as UTF-8"
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"{path}: not readable as gzip ({error}); the file is truncated or damaged: fetch or "
+            "pack it again"
+        ) from error
 
 
 def _open(path: Path, mode: str, **options: Any) -> IO[Any]:
