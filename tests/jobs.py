@@ -14,7 +14,7 @@ from conftest import SENTENCES
 from lib import distributed, embedding
 from lib.encoder import load_classifier, new_classifier
 from lib.metric_learning import ClassClusterBatches, train_candidate
-from lib.params import EmbedCorpusParams, MetricLearningParams
+from lib.schema import EmbedCorpusParams, MetricLearningParams
 from lib.training import Texts
 
 ON = {"max_tokens": 64, "precision": "float32", "device": "cpu"}
@@ -71,7 +71,7 @@ def train(checkpoint: Path, directory: Path) -> None:
 
 def train_one_text(checkpoint: Path, directory: Path) -> None:
     """One step on one text: the second process has none."""
-    from lib.params import BaseClassifierParams
+    from lib.schema import BaseClassifierParams
     from lib.training import fit
 
     encoder = new_classifier(str(checkpoint), pooling="mean", max_tokens=64, seed=0, dropout=0.0)

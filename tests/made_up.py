@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn.feature_extraction.text import CountVectorizer
 
 from lib import corpus
-from lib.params import GoldDataParams
 from lib.registry import REGISTRY
+from lib.schema import GoldDataParams
 from lib.sources import COLUMNS, Portion
 from lib.tables import read_corpus
 

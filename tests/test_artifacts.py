@@ -3,10 +3,10 @@ import shutil
 
 import pytest
 
-from lib import artifacts, code, params
+from lib import artifacts, code, params, schema
 from lib.errors import UserError
 
-SAMPLE = params.GoldDataParams(sources=["sample"])
+SAMPLE = schema.GoldDataParams(sources=["sample"])
 GOLD, BASE = "01_gold_data", "02_base_classifier"
 
 
@@ -24,7 +24,7 @@ def base(tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     (model / "weights.bin").write_bytes(b"1")
-    return params.BaseClassifierParams(base_model=str(model))
+    return schema.BaseClassifierParams(base_model=str(model))
 
 
 def use_copied_code(monkeypatch, root, module=None, old="", new=""):
@@ -209,7 +209,7 @@ def test_current_after_finishing_and_not_before(tmp_path):
     assert not artifacts.is_current(GOLD, tmp_path, SAMPLE)
     complete(GOLD, tmp_path, SAMPLE)
     assert artifacts.is_current(GOLD, tmp_path, SAMPLE)
-    assert artifacts.is_current(GOLD, tmp_path, params.GoldDataParams(sources=["sample"]))
+    assert artifacts.is_current(GOLD, tmp_path, schema.GoldDataParams(sources=["sample"]))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_not_current_after_a_change_of_data(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     (data / "a_train.csv").write_text("text,label\nда,positive\n", encoding="utf-8")
-    p = params.GoldDataParams(sources=["local"], data_dir=str(data))
+    p = schema.GoldDataParams(sources=["local"], data_dir=str(data))
     complete(GOLD, tmp_path / "run", p)
     assert artifacts.is_current(GOLD, tmp_path / "run", p)
     (data / "a_train.csv").write_text("text,label\nда,negative\n", encoding="utf-8")
@@ -261,9 +261,9 @@ def test_not_current_while_the_upstream_is_incomplete(tmp_path, base):
     ("module", "old", "new", "current"),
     [
         (None, "", "", True),
-        ("corpus", "BANDS = 32", "BANDS = 16", False),
+        ("duplicates", "SENSITIVE = 32", "SENSITIVE = 16", False),
         ("registry", '"3": "positive"', '"3": "neutral"', False),
-        ("corpus", "BANDS = 32", "BANDS = 32  # another comment\n\n", True),
+        ("duplicates", "SENSITIVE = 32", "SENSITIVE = 32  # another comment\n\n", True),
         ("metric_learning", "import", "UNRELATED = 1\nimport", True),
     ],
     ids=["no change", "module", "module behind a module", "comment", "module of other steps"],

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from lib import code
-from lib.params import STEPS
+from lib.schema import STEPS
 
 MODULES = {
     "__init__": "",

@@ -13,7 +13,7 @@ import pytest
 from lib import corpus, tables
 from lib.cleaning import clean, text_id
 from lib.errors import SourceUnavailable, UserError
-from lib.params import GoldDataParams
+from lib.schema import GoldDataParams
 from lib.sources import SAMPLE_DIR
 from made_up import (
     CLASSES,
@@ -79,8 +79,8 @@ def test_rows_of_an_official_test_are_never_dropped():
     gold, other = small_world()
     text = distinct_texts(1, seed=99)[0]
     near = text + " до"
-    hard = ["ок", "", "а " * 20_000, text, text, near]
-    labels = ["positive", "neutral", "negative", "positive", "negative", "neutral"]
+    hard = ["ок", "а " * 20_000, text, text, near]
+    labels = ["positive", "negative", "positive", "negative", "neutral"]
     official = table(hard, labels, "gold", "t", split="test")
     twins = table([text, near.upper()], ["positive", "neutral"], "gold", "t")
     copies = table([text + "!!!"], source="copy")
@@ -90,6 +90,14 @@ def test_rows_of_an_official_test_are_never_dropped():
     assert set(mine["split"]) == {"test"}
     assert counts.loc["t", "twin of a test text"] == 2
     assert "copy" not in set(unlabelled["source"])
+
+
+def test_an_empty_text_is_dropped_from_every_split():
+    gold, other = small_world()
+    official = table(["", "\u200b ", "да"], "neutral", "gold", "t", split="test")
+    kept, _, counts = prepare(gold, other, official, table([" "], source="x"))
+    assert kept[kept["source"] == "t"]["text"].tolist() == ["да"]
+    assert counts.loc[["t", "x"], "empty"].tolist() == [2, 1]
 
 
 def test_lengths_are_counted_after_cleaning():

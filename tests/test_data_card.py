@@ -5,7 +5,7 @@ import pandas as pd
 from lib import data_card
 from lib.corpus import Prepared
 from lib.counts import Counts
-from lib.params import GoldDataParams
+from lib.schema import GoldDataParams
 from made_up import small_world, table
 
 HOSTILE = "<img src=x onerror=alert(1)>|`*_[x](y)_*`\n# x"

@@ -28,7 +28,7 @@ from lib.embedding import (
 from lib.encoder import Encoder, new_classifier
 from lib.errors import UserError
 from lib.inference import predict
-from lib.params import EmbedCorpusParams
+from lib.schema import EmbedCorpusParams
 
 PARAMS = EmbedCorpusParams(
     shard_size=20, tokens_per_batch=256, max_tokens=64, precision="float32", device="cpu"
@@ -205,7 +205,7 @@ from pathlib import Path
 import pandas as pd
 from lib.embedding import write_bank
 from lib.encoder import new_classifier
-from lib.params import EmbedCorpusParams
+from lib.schema import EmbedCorpusParams
 checkpoint, parts, bank = sys.argv[1:]
 encoder = new_classifier(checkpoint, pooling="mean", max_tokens=64, seed=0)
 params = EmbedCorpusParams.model_validate_json(sys.stdin.read())

@@ -4,7 +4,7 @@ import pytest
 
 from lib import local, registry
 from lib.errors import UserError
-from lib.params import GoldDataParams
+from lib.schema import GoldDataParams
 
 
 def files_of(folder, names, source="local", **options):

@@ -21,7 +21,7 @@ from lib.embedding import read_bank, write_bank
 from lib.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.errors import UserError
 from lib.inference import predict
-from lib.params import BaseClassifierParams, EmbedCorpusParams
+from lib.schema import BaseClassifierParams, EmbedCorpusParams
 from lib.training import ShuffledBatches, Texts, fit
 
 CPU = {"dtype": torch.float32, "device": torch.device("cpu")}

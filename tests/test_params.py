@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import params
+from lib import params, schema
 from lib.errors import UserError
 
 PARAMS = Path(__file__).parent.parent / "params"
@@ -343,8 +343,8 @@ def test_to_yaml_round_trips_the_run_name(name):
 
 def test_to_yaml_explains_every_parameter():
     text = params.to_yaml(params.resolve({}, []))
-    for schema in params.STEPS.values():
-        for name in schema.model_fields:
+    for step_schema in params.STEPS.values():
+        for name in step_schema.model_fields:
             assert re.search(rf"^  {name}: .+ # \S.*; \S", text, re.MULTILINE)
 
 
@@ -352,7 +352,7 @@ def test_from_cell_takes_the_parameters_and_ignores_other_variables():
     p = params.from_cell(
         "04_cluster_purity", {"clusters": 12, "run_dir": "x", "np": re, "__name__": "__main__"}
     )
-    assert p == params.ClusterPurityParams(clusters=12)
+    assert p == schema.ClusterPurityParams(clusters=12)
 
 
 def test_from_cell_validates():
@@ -361,6 +361,6 @@ def test_from_cell_validates():
 
 
 def test_parameters_cannot_be_changed_after_validation():
-    p = params.ClusterPurityParams()
+    p = schema.ClusterPurityParams()
     with pytest.raises(ValueError, match="frozen"):
         p.clusters = 1

@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from safetensors.numpy import save_file
 from sklearn.decomposition import PCA as ReferencePCA
 
-from lib.artifacts import file_digest, write_json
-from lib.embedding import INDEX, read_bank
+from lib.embedding import read_bank, write_index, write_shard
 from lib.errors import UserError
 from lib.pca import PCA, fit_pca, l2_normalise, reduce_bank
 
@@ -20,18 +18,14 @@ from lib.pca import PCA, fit_pca, l2_normalise, reduce_bank
 def write_vectors(directory: Path, vectors: np.ndarray, shard_size: int) -> Path:
     """A bank of these vectors, float16 [n, d]; its probabilities are all alike."""
     directory.mkdir()
-    entries = []
+    shards = {}
     for number, start in enumerate(range(0, len(vectors), shard_size)):
         part = vectors[start : start + shard_size]
-        content = {
-            "embedding": part,
-            "probabilities": np.full((len(part), 3), 1 / 3, dtype=np.float32),
-            "text_id": np.arange(start, start + len(part), dtype=np.uint64),
-        }
         path = directory / f"shard-{number:05d}.safetensors"
-        save_file(content, path)
-        entries.append({"file": path.name, "rows": len(part), "sha256": file_digest(path)})
-    write_json(directory / INDEX, {"rows": len(vectors), "shards": entries})
+        probabilities = np.full((len(part), 3), 1 / 3, dtype=np.float32)
+        write_shard(path, part, probabilities, np.arange(start, start + len(part), dtype=np.uint64))
+        shards[path] = len(part)
+    write_index(directory, shards)
     return directory
 
 

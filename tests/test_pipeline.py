@@ -19,7 +19,7 @@ import pytest
 
 from lib import artifacts, code, params, runner
 from lib.__main__ import main
-from lib.params import STEPS
+from lib.schema import STEPS
 from lib.sources import SAMPLE_FILES
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ import pytest
 
 from lib import LABELS, registry, sources
 from lib.errors import SourceUnavailable, UserError
-from lib.params import GoldDataParams
 from lib.registry import REGISTRY
+from lib.schema import GoldDataParams
 
 RECORDED = Path(__file__).parent / "recorded"
 HUB = sorted(name for name, source in REGISTRY.items() if source.kind == "hub")

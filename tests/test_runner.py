@@ -5,7 +5,7 @@ import pytest
 from lib import code, params, runner
 from lib.__main__ import main
 from lib.errors import UserError
-from lib.params import STEPS
+from lib.schema import STEPS
 
 DEMO = str(code.PROJECT / "params" / "demo.yaml")
 LOCAL = str(code.PROJECT / "params" / "local.yaml")

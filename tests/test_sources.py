@@ -4,8 +4,8 @@ import pytest
 
 from lib import sources
 from lib.errors import SourceUnavailable, UserError
-from lib.params import GoldDataParams
 from lib.registry import REGISTRY
+from lib.schema import GoldDataParams
 
 
 def local(folder, **options):

@@ -13,7 +13,7 @@ from lib.encoder import Encoder, load_classifier, new_classifier, save_classifie
 from lib.inference import predict
 from lib.metric_learning import ClassClusterBatches, CombinedLoss, train_candidate
 from lib.model import PooledClassifierOutput
-from lib.params import BaseClassifierParams, MetricLearningParams
+from lib.schema import BaseClassifierParams, MetricLearningParams
 from lib.training import (
     ShuffledBatches,
     Texts,

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
-from lib.params import StepParams
+from lib.schema import StepParams
 
 MANIFEST = "manifest.json"
 PARTIAL = "partial.json"

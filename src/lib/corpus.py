@@ -33,7 +33,7 @@ from lib.counts import Counts
 from lib.duplicates import COARSE, MARGIN, SENSITIVE, MinHashIndex
 from lib.errors import UserError
 from lib.gold import NEAR_REASONS, RANKS, build_gold
-from lib.params import GoldDataParams
+from lib.schema import GoldDataParams
 from lib.sources import Portion
 from lib.tables import read_note, write_corpus, write_gold
 

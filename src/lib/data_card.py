@@ -10,8 +10,8 @@ import pandas as pd
 from lib.artifacts import atomic
 from lib.corpus import Prepared
 from lib.gold import NEAR_REASONS
-from lib.params import GoldDataParams
 from lib.registry import REGISTRY, Source
+from lib.schema import GoldDataParams
 
 MOST_SOURCES = 60  # files may name a source per row; the rest is one line
 MOST_LABELS = 20

@@ -28,7 +28,7 @@ from lib.artifacts import atomic, read_json, write_json
 from lib.encoder import Encoder, hardware
 from lib.errors import UserError
 from lib.inference import Predictor
-from lib.params import EmbedCorpusParams
+from lib.schema import EmbedCorpusParams
 from lib.tables import corpus_parts
 
 INDEX = "index.json"
@@ -83,11 +83,7 @@ def write_bank(
             done += len(token_ids)
     distributed.wait_for_all()
     if distributed.is_main():
-        entries = [
-            {"file": path.name, "rows": rows, "sha256": recorded_checksum(path)}
-            for path, rows in zip(paths, sizes, strict=True)
-        ]
-        write_json(directory / INDEX, {"rows": sum(sizes), "shards": entries})
+        write_index(directory, dict(zip(paths, sizes, strict=True)))
     distributed.wait_for_all()
     return {
         "texts": done,
@@ -108,6 +104,15 @@ def write_shard(
     }
     with atomic(path) as temporary:
         save_file(content, temporary, metadata={"sha256": checksum(content)})
+
+
+def write_index(directory: Path, shards: dict[Path, int]) -> None:
+    """Write the index of a bank, which makes it complete; `shards`: file -> rows, in order."""
+    entries = [
+        {"file": path.name, "rows": rows, "sha256": recorded_checksum(path)}
+        for path, rows in shards.items()
+    ]
+    write_json(directory / INDEX, {"rows": sum(shards.values()), "shards": entries})
 
 
 def read_bank(directory: Path) -> Iterator[Shard]:

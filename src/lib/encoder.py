@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from lib import LABELS, embedded
 from lib.errors import UserError
 from lib.model import PooledClassifier, PooledClassifierConfig
-from lib.params import ModelStepParams
+from lib.schema import ModelStepParams
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

@@ -38,7 +38,7 @@ def build_gold(
     Args:
         gold: columns text_id, text, label (class name), source, group, split (`test` or None).
         counts: every dropped row is counted here.
-        others: see `lib.params.GoldDataParams`.
+        others: see `lib.schema.GoldDataParams`.
     Returns:
         the rows kept, label as int64 (index in LABELS), split one of SPLITS, ordered by RANKS.
     Raises:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lib import artifacts, code
 from lib.errors import UserError
-from lib.params import StepParams
+from lib.schema import StepParams
 
 LONG = "long"
 

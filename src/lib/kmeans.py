@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lib.artifacts import atomic
 from lib.errors import UserError
-from lib.params import ClusterPurityParams
+from lib.schema import ClusterPurityParams
 
 CHUNK = 100_000  # vectors in memory at a time; 51 MB at 128 dimensions
 START_TEXTS = 30  # vectors per cluster from which k-means++ draws its start
@@ -113,7 +113,7 @@ def fit_kmeans(
 
     Args:
         vectors: float32 [n, d], may be memory-mapped.
-        clusters, iterations, restarts, sample: see `lib.params.ClusterPurityParams`.
+        clusters, iterations, restarts, sample: see `lib.schema.ClusterPurityParams`.
     Returns:
         The fitted KMeans; cluster int32 [n] and distance float32 [n] of every vector. No cluster
         is empty unless there are fewer distinct vectors than clusters.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib import readers
 from lib.errors import SourceUnavailable, UserError
-from lib.params import GoldDataParams
+from lib.schema import GoldDataParams
 from lib.source import Source
 
 ROLES = ("test", "gold", "corpus")

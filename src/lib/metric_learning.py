@@ -24,7 +24,7 @@ from lib.artifacts import atomic
 from lib.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.errors import UserError
 from lib.model import PooledClassifierOutput
-from lib.params import MetricLearningParams
+from lib.schema import MetricLearningParams
 from lib.training import Texts, cross_entropy, evaluation_steps, fit
 
 

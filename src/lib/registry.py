@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lib.params import GoldDataParams
 from lib.readers import Format
+from lib.schema import GoldDataParams
 from lib.source import Labels, Source
 
 UNLABELLED: Labels = {"": None}

@@ -14,8 +14,8 @@ import pandas as pd
 
 from lib import LABELS
 from lib.errors import UserError
-from lib.params import ClusterPurityParams
 from lib.purity import wilson_interval
+from lib.schema import ClusterPurityParams
 
 K = len(LABELS)
 PURITIES = (0.0, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)

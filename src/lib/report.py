@@ -22,7 +22,7 @@ from lib import artifacts
 from lib.errors import UserError
 from lib.evaluation import metrics_table
 from lib.final_eval import ALL_AUDIT
-from lib.params import STEPS
+from lib.schema import STEPS
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 PICTURES = {

@@ -14,7 +14,8 @@ from papermill.exceptions import PapermillExecutionError
 from lib import artifacts, code, encoder, report, sources
 from lib.errors import UserError
 from lib.evaluation import metrics_table
-from lib.params import STEPS, RunParams, StepParams
+from lib.params import RunParams
+from lib.schema import STEPS, StepParams
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import pandas as pd
 
 from lib import artifacts, emoticons, hub, local, readers
 from lib.errors import SourceUnavailable, UserError
-from lib.params import GoldDataParams
 from lib.registry import REGISTRY, configured
+from lib.schema import GoldDataParams
 from lib.source import Source
 
 COLUMNS = ["text", "label", "original_label", "source", "group", "role", "split"]

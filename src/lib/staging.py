@@ -42,7 +42,7 @@ def stage(
 
     Args:
         on_part: called after each part with its number of source rows.
-        others: see `lib.params.GoldDataParams`.
+        others: see `lib.schema.GoldDataParams`.
     Returns:
         the parts in order, and for each source that could not be read the reason
         (only with skip_unavailable).
@@ -97,15 +97,16 @@ def _stage_portion(
 def clean_frame(
     frame: pd.DataFrame, counts: Counts, russian: bool, min_characters: int, max_characters: int
 ) -> pd.DataFrame:
-    """Source rows with cleaned texts; what is too short, too long or foreign is dropped.
+    """Source rows with cleaned texts; what is empty, too short, too long or foreign is dropped.
 
-    Texts of an official test split are never dropped.
+    Texts of an official test split are dropped only if they are empty.
 
     Args:
         russian: the source is Russian by construction, so the language is not checked.
     """
     frame = frame.reset_index(drop=True)
     frame["text"] = [clean(text) for text in frame["text"]]
+    frame = counts.drop(frame, frame["text"] == "", "empty")
     bad = {
         "too short": lambda texts: texts.str.len() < min_characters,
         "too long": lambda texts: texts.str.len() > max_characters,

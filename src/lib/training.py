@@ -25,7 +25,7 @@ from lib.encoder import Encoder, hardware
 from lib.evaluation import macro_f1
 from lib.inference import pad, predict, token_budget_batches
 from lib.model import PooledClassifier, PooledClassifierOutput
-from lib.params import TrainingParams
+from lib.schema import TrainingParams
 
 MAX_GRADIENT_NORM = 1.0
 CPU_CHUNK_TOKENS = 512  # padded tokens at a time: 1.2x as fast as 1024, 1.6x as one piece

@@ -81,7 +81,7 @@ def trim(
     if out.exists():
         raise UserError(f"--out: {out} is there already; remove it or name another directory")
     for path in files:
-        if not path.is_file() or not readers.is_readable(path):
+        if not path.is_file() or not readers.is_readable(path.name):
             raise UserError(
                 f"--corpus: {path} is not a {', '.join(readers.FORMATS)} file; name files with a "
                 "column `text`, such as outputs/RUN/01_gold_data/corpus/*.parquet"

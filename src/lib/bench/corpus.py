@@ -91,7 +91,7 @@ def _part_rows() -> int:
 def _prepare(folder: Path, seed: int) -> int:
     """The measured process: step 01 on the files, with a line per part in PROGRESS."""
     from lib import corpus, sources
-    from lib.params import GoldDataParams
+    from lib.schema import GoldDataParams
 
     params = GoldDataParams(
         sources=["local"],

@@ -89,7 +89,7 @@ def contestants(
     vectors: np.ndarray, clusters: int, seed: int
 ) -> dict[str, tuple[str, Callable[[], np.ndarray]]]:
     """Name -> how it stops, and a function that fits and gives its centroids, float32 [k, d]."""
-    from lib.params import ClusterPurityParams
+    from lib.schema import ClusterPurityParams
 
     defaults = ClusterPurityParams()
     iterations, sample = defaults.kmeans_iterations, defaults.kmeans_sample

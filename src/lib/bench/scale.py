@@ -96,19 +96,17 @@ def write_simulated_bank(
     Texts of a component of the mixture mostly get that component's class, more or less surely.
     """
     import numpy as np
-    from safetensors.numpy import save_file
     from tqdm import tqdm
 
-    from lib.artifacts import atomic, file_digest, write_json
     from lib.bench.simulation import Mixture
-    from lib.embedding import INDEX
+    from lib.embedding import INDEX, write_index, write_shard
 
     if (directory / INDEX).exists():
         return
     mixture = Mixture(dimensions, components, seed)
     rng = np.random.default_rng(seed)
     sure = rng.dirichlet([0.4, 0.4, 0.4], size=len(mixture.weights))
-    entries = []
+    shards = {}
     chunks = mixture.chunks(points, shard_size)
     total = -(-points // shard_size)
     for number, (vectors, component) in enumerate(tqdm(chunks, "simulated shards", total)):
@@ -118,15 +116,10 @@ def write_simulated_bank(
         probabilities /= probabilities.sum(1, keepdims=True)
         start = number * shard_size
         path = directory / f"shard-{number:05d}.safetensors"
-        with atomic(path) as temporary:
-            content = {
-                "embedding": vectors.astype(np.float16),
-                "probabilities": probabilities.astype(np.float32),
-                "text_id": np.arange(start, start + len(vectors), dtype=np.uint64),
-            }
-            save_file(content, temporary)
-        entries.append({"file": path.name, "rows": len(vectors), "sha256": file_digest(path)})
-    write_json(directory / INDEX, {"rows": points, "shards": entries})
+        text_id = np.arange(start, start + len(vectors), dtype=np.uint64)
+        write_shard(path, vectors, probabilities.astype(np.float32), text_id)
+        shards[path] = len(vectors)
+    write_index(directory, shards)
 
 
 def peak_memory() -> float:
@@ -169,7 +162,7 @@ class _Stages:
     """Each method is a stage: reads files, writes its file atomically, returns figures."""
 
     def __init__(self, folder: Path, pca: int, clusters: int, seed: int) -> None:
-        from lib.params import ClusterPurityParams
+        from lib.schema import ClusterPurityParams
 
         self.folder, self.bank, self.dimensions = folder, folder / "bank", pca
         self.params = ClusterPurityParams(clusters=clusters, seed=seed)
