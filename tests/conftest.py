@@ -13,6 +13,8 @@ _HOME = tempfile.TemporaryDirectory(prefix="hub-")
 os.environ["HF_HOME"] = _HOME.name
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+# tests run two at a time: processes that wait for each other's cores are several times slower
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
