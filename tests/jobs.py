@@ -14,8 +14,8 @@ from conftest import SENTENCES
 from lib import distributed, embedding
 from lib.encoder import load_classifier, new_classifier
 from lib.metric_learning import ClassClusterBatches, train_candidate
-from lib.schema import EmbedCorpusParams, MetricLearningParams
-from lib.training import Texts
+from lib.schema import BaseClassifierParams, EmbedCorpusParams, MetricLearningParams
+from lib.training import Texts, fit
 
 ON = {"max_tokens": 64, "precision": "float32", "device": "cpu"}
 LABELS = np.array([0, 0, 1, 1, 2, 2, 1])  # of SENTENCES
@@ -48,9 +48,9 @@ def embed_and_die(checkpoint: Path, bank: Path) -> None:
     embed(checkpoint, bank)
 
 
-def train(checkpoint: Path, directory: Path) -> None:
-    """Train one candidate of the combined loss, without dropout."""
-    encoder = load_classifier(checkpoint, 64)
+def train(base: Path, directory: Path) -> None:
+    """Train one candidate of the combined loss, without dropout; then on a single text."""
+    encoder = load_classifier(base, 64)
     texts = Texts.build(encoder, pd.DataFrame({"text": SENTENCES, "label": LABELS}))
     same = {"clusters": np.zeros(7, dtype=int), "is_gold": np.ones(7, dtype=bool)}
     mix = {"gold_share": 1.0, "class_mix": "equal", "seed": 0}
@@ -64,24 +64,20 @@ def train(checkpoint: Path, directory: Path) -> None:
         projection_dimensions=8,
         **ON,
     )
-    train_candidate(
-        0.5, texts, texts, batches, params=params, base_dir=checkpoint, directory=directory
-    )
+    train_candidate(0.5, texts, texts, batches, params=params, base_dir=base, directory=directory)
+    train_one_text(base, directory)
 
 
-def train_one_text(checkpoint: Path, directory: Path) -> None:
+def train_one_text(base: Path, directory: Path) -> None:
     """One step on one text: the second process has none."""
-    from lib.schema import BaseClassifierParams
-    from lib.training import fit
-
-    encoder = new_classifier(str(checkpoint), pooling="mean", max_tokens=64, seed=0, dropout=0.0)
+    encoder = load_classifier(base, 64)
+    encoder.model.dropout.p = 0.0
     texts = Texts.build(encoder, pd.DataFrame({"text": SENTENCES, "label": LABELS}))
-    params = BaseClassifierParams(learning_rate=1e-3, dropout=0.0, **ON)
-    batches = [np.array([4])]
-    where = {"steps": 1, "evaluate_at": [1], "state_dir": directory}
-    history = fit(encoder, texts, texts, batches, params=params, **where)
+    params = BaseClassifierParams(learning_rate=1e-3, **ON)
+    where = {"steps": 1, "evaluate_at": [1], "state_dir": directory / "state"}
+    history = fit(encoder, texts, texts, [np.array([4])], params=params, **where)
     if distributed.is_main():
-        history.to_csv(directory / "history.csv", index=False)
+        history.to_csv(directory / "one_text.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ write_bank(encoder, Path(parts), Path(bank), params)
 def test_a_bank_killed_at_any_moment_is_completed(tmp_path, tiny_checkpoint, encoder, texts):
     parts = tmp_path / "corpus"
     parts.mkdir()
-    many = pd.concat([texts] * 100, ignore_index=True)
+    many = pd.concat([texts] * 20, ignore_index=True)
     many.to_parquet(parts / "part-00000.parquet")
     bank = tmp_path / "bank"
     process = subprocess.Popen(
@@ -230,12 +230,12 @@ def test_a_bank_killed_at_any_moment_is_completed(tmp_path, tiny_checkpoint, enc
     process.stdin.write(PARAMS.model_dump_json())
     process.stdin.close()
     deadline = time.monotonic() + 60
-    while len(list(bank.glob("shard-*"))) < 5 and time.monotonic() < deadline:
+    while len(list(bank.glob("shard-*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     found = len(list(bank.glob("shard-*")))
-    assert 5 <= found < 450 and not (bank / "index.json").exists()
+    assert 3 <= found < 90 and not (bank / "index.json").exists()
     for stray in bank.glob(".*"):
         stray.unlink()  # as `open_step` does
     done = write_bank(encoder, parts, bank, PARAMS)
