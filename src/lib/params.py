@@ -212,6 +212,10 @@ class FinalEvalParams(ModelStepParams):
     umap_points: int = Field(5_000, ge=50, le=100_000, description="texts in each map")
     umap_neighbors: int = Field(15, ge=2, le=200, description="UMAP n_neighbors")
     border_errors: int = Field(15, ge=1, le=500, description="mistakes shown per model")
+    perturbation_texts: int = Field(
+        500, ge=10, description="gold test texts that are written differently to see what changes"
+    )
+    typo_rate: Share = Field(0.05, description="share of letters that typing errors hit")
 
 
 STEPS: dict[str, type[StepParams]] = {
