@@ -91,7 +91,7 @@ class GoldDataParams(StepParams):
         None, ge=30, description="keep only so many gold train texts (stratified); null: all"
     )
     max_corpus: int | None = Field(
-        None, ge=10, description="keep only so many corpus texts per source; null: all"
+        None, ge=10, description="use only the first corpus texts of each source, so many; null: all"
     )
 
 
@@ -208,6 +208,10 @@ class FinalEvalParams(ModelStepParams):
     umap_points: int = Field(5_000, ge=50, le=100_000, description="texts in each map")
     umap_neighbors: int = Field(15, ge=2, le=200, description="UMAP n_neighbors")
     border_errors: int = Field(15, ge=1, le=500, description="mistakes shown per model")
+    perturbation_texts: int = Field(
+        500, ge=10, description="gold test texts that are written differently to see what changes"
+    )
+    typo_rate: Share = Field(0.05, description="share of letters that typing errors hit")
 
 
 STEPS: dict[str, type[StepParams]] = {
