@@ -91,7 +91,7 @@ class GoldDataParams(StepParams):
         None, ge=30, description="keep only so many gold train texts (stratified); null: all"
     )
     max_corpus: int | None = Field(
-        None, ge=10, description="use only the first corpus texts of each source, so many; null: all"
+        None, ge=10, description="only so many corpus texts of each source, the first; null: all"
     )
 
 
