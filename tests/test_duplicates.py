@@ -149,3 +149,13 @@ def test_the_most_similar_text_is_named():
     index.add(np.stack([near, nearer]))
     assert index.add_new(values[None], 0.6).tolist() == [1]
     assert index.add_new(values[None], 0.9).tolist() == [-1]
+
+
+def test_more_texts_than_there_is_room_for_are_refused():
+    values = np.arange(3 * duplicates.VALUES, dtype=np.uint16).reshape(3, -1)
+    index = duplicates.MinHashIndex(2, duplicates.COARSE)
+    index.add(values[:1])
+    for call in (index.add, lambda v: index.add_new(v, 0.6)):
+        with pytest.raises(ValueError, match=r"1 \+ 2 texts are more than the index holds, 2"):
+            call(values[1:])
+    assert index.rows == 1

@@ -85,6 +85,7 @@ class MinHashIndex:
 
     def add(self, signatures: np.ndarray) -> None:
         """Add texts without looking for similar ones."""
+        self._check_room(len(signatures))
         _add(signatures, self._tables, self._signatures, self.rows)
         self.rows += len(signatures)
 
@@ -101,6 +102,7 @@ class MinHashIndex:
             positions in `signatures` and rows of the index, int64 [m] each, ordered by position,
             then row.
         """
+        self._check_room(len(signatures) if add else 0)
         queries, rows = _candidates(
             signatures,
             self._tables,
@@ -125,6 +127,7 @@ class MinHashIndex:
             int64 [n]: for a new text -1; else the row of the most similar one, which is why the
             text was not added.
         """
+        self._check_room(len(signatures))
         twins = _add_new(
             signatures,
             self._tables,
@@ -137,6 +140,13 @@ class MinHashIndex:
         self._queries += len(signatures)
         self.rows += int((twins < 0).sum())
         return twins
+
+    def _check_room(self, count: int) -> None:
+        """The compiled loops do not check where they write."""
+        if self.rows + count > len(self._signatures):
+            raise ValueError(
+                f"{self.rows} + {count} texts are more than the index holds, {len(self._signatures)}"
+            )
 
 
 def near_duplicate_pairs(
