@@ -145,7 +145,8 @@ class MinHashIndex:
         """The compiled loops do not check where they write."""
         if self.rows + count > len(self._signatures):
             raise ValueError(
-                f"{self.rows} + {count} texts are more than the index holds, {len(self._signatures)}"
+                f"{self.rows} + {count} texts are more than the index holds, "
+                f"{len(self._signatures)}"
             )
 
 
