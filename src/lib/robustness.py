@@ -172,24 +172,27 @@ def compare_perturbed(
     if frame.empty:
         return []
     true, texts = frame["label"].to_numpy(), frame["text"].tolist()
-    plain = {model: frame[f"{model}_predicted"].to_numpy() for model in MODELS}
+    versions = {
+        name: perturb(texts, perturbation, seed)
+        for name, perturbation in perturbations(typo_rate).items()
+    }
+    # only what is new goes through the models, and all at once: large batches are faster
+    new = sorted({text for version in versions.values() for text in version} - set(texts))
+    again, _ = predict_both(models, pd.DataFrame({"text": new}), hardware)
+    labels = pd.concat([frame, again]).drop_duplicates("text").set_index("text")
     rows = []
-    for name, perturbation in ({"unchanged": None} | perturbations(typo_rate)).items():
-        new = texts if perturbation is None else perturb(texts, perturbation, seed)
-        changed = np.array([one != other for one, other in zip(new, texts, strict=True)])
-        predicted = {model: labels.copy() for model, labels in plain.items()}
-        if changed.any():  # only what is new goes through the models
-            again, _ = predict_both(models, pd.DataFrame({"text": new})[changed], hardware)
-            for model in MODELS:
-                predicted[model][changed] = again[f"{model}_predicted"]
+    for name, version in ({"unchanged": texts} | versions).items():
+        changed = np.mean([one != other for one, other in zip(version, texts, strict=True)])
         about = {"dataset": f"{dataset}, {name}", "split": split, "samples": samples, "seed": seed}
         for model in MODELS:
-            found = evaluate(true, predicted[model], model=model, **about)
-            if perturbation is not None:
-                change = compare(true, plain[model], predicted[model], **about)
+            predicted = labels.loc[version, f"{model}_predicted"].to_numpy()
+            found = evaluate(true, predicted, model=model, **about)
+            if name in versions:
+                plain = frame[f"{model}_predicted"].to_numpy()
+                change = compare(true, plain, predicted, **about)
                 found += [row | {"model": f"{model}: change"} for row in change]
             rows += [
-                row | {"perturbation": name, "changed": float(changed.mean())}
+                row | {"perturbation": name, "changed": float(changed)}
                 for row in found
                 if row["name"] == "macro_f1"
             ]
