@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-quick lint lab figures clean
 
@@ -27,10 +28,10 @@ demo: $(STAMP)
 	$(BIN)/python -m lib run params/demo.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 test-quick: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
