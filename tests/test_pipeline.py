@@ -17,14 +17,17 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import artifacts, code, params, runner
+from lib import artifacts, code, params, runner, tables
 from lib.__main__ import main
 from lib.schema import STEPS
 from lib.sources import SAMPLE_FILES
 
 pytestmark = pytest.mark.slow
 
-HOSTILE = "Ужас <script>window.hacked=1</script><img src=x onerror=window.hacked=1> какой"
+HOSTILE = (
+    "Ужас <script>window.hacked=1</script><img src=x onerror=window.hacked=1> какой, "
+    "никогда больше сюда не приду и вам не советую, очень грубые продавцы"
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +103,7 @@ def test_every_step_leaves_its_artefacts(run_dir):
     gold = pd.read_parquet(run_dir / "01_gold_data" / "gold.parquet")
     assert (gold["split"] == "test").sum() == 150
     clusters = pd.read_parquet(run_dir / "04_cluster_purity" / "clusters.parquet")
-    corpus = pd.read_parquet(run_dir / "01_gold_data" / "corpus" / "part-00000.parquet")
+    corpus = tables.read_corpus(run_dir / "01_gold_data" / "corpus")
     assert clusters["text_id"].tolist() == corpus["text_id"].tolist()
     assert clusters["purity"].between(1 / 3, 1).all()
     assert not list(run_dir.rglob(".*-*")), "temporary files are left"
