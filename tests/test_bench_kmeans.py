@@ -31,3 +31,9 @@ def test_the_command_prints_a_table(capsys):
     printed = capsys.readouterr().out
     assert "500 x 8, 10 clusters" in printed and "inertia falls by" in printed
     assert "scikit-learn" not in printed
+
+
+def test_a_full_name_chooses_that_contestant_alone():
+    vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    table = compare(vectors, 5, seed=0, only=[REFERENCE])
+    assert table["contestant"].tolist() == [REFERENCE]

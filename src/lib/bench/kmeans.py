@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clusters", type=int, default=1000, help="default 1000")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of every contestant")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help="contestants whose name has this in it"
+        "--only", nargs="+", metavar="NAME", help="contestants of this name, or with this in it"
     )
 
 
@@ -51,7 +51,7 @@ def compare(
     """Run the contestants one after the other.
 
     Args:
-        vectors: float32 [n, d]; clusters: k; only: parts of the names of those to run.
+        vectors: float32 [n, d]; clusters: k; only: names, or parts of names, of those to run.
     Returns:
         contestant, stops (its rule), seconds, inertia and, where scikit-learn's KMeans ran, how
         many times faster than it and inertia relative to it.
@@ -62,8 +62,15 @@ def compare(
     from lib.kmeans import KMeans
 
     rows = []
-    for name, (stops, fit) in contestants(vectors, clusters, seed).items():
-        if only and not any(part in name for part in only):
+    found = contestants(vectors, clusters, seed)
+    chosen = {
+        name
+        for part in only or [""]
+        for name in ([part] if part in found else found)
+        if part in name
+    }
+    for name, (stops, fit) in found.items():
+        if name not in chosen:
             continue
         started = time.perf_counter()
         try:
