@@ -63,6 +63,7 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         "min_confidence=0.34",
         "require_dominant=false",
         "umap_points=100",
+        "04.umap_points=1000",  # all corpus texts: one of them is hostile
         "05.steps=6",
         "lambda_metric=[0.0, 0.5]",
         "evaluations=2",
