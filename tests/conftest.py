@@ -42,7 +42,7 @@ SPECIAL = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files with the longest tests first, so that no worker is left with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    first = ["test_pipeline.py"]
+    first = ["test_pipeline.py", "test_demo.py"]
     items.sort(key=lambda item: (item.path.name not in first, item.path not in slow))
 
 

@@ -1,12 +1,10 @@
 """End to end: the six notebooks by Papermill, skipping, resuming, by-hand runs, the report.
 
-The first run uses a tiny random ModernBERT and a folder of CSV files; the second is the demo
-itself, as `make demo` runs it.
+A tiny random ModernBERT and a folder of CSV files; the demo itself is in test_demo.py.
 """
 
 import csv
 import html.parser
-import os
 import re
 import subprocess
 import sys
@@ -289,34 +287,3 @@ def test_bad_rows_end_with_status_2_and_leave_nothing(
     assert expected in message and "a_train.csv, line 3" in message
     assert not list((tmp_path / "out").rglob("*.parquet"))
     assert not (tmp_path / "out" / "tiny" / "01_gold_data").exists()
-
-
-def test_demo(tmp_path):
-    """`make demo` in a fresh folder: all steps, and a report that says what its data are."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "lib",
-            "run",
-            str(code.PROJECT / "params" / "demo.yaml"),
-            "--outputs",
-            str(tmp_path),
-        ],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "final - base" in result.stdout and "index.html" in result.stdout
-    index = (tmp_path / "demo" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "smoke test" in index
-    rows = artifacts.read_metrics(tmp_path / "demo", "06_final_eval")
-    scores = {
-        r["model"]: r["value"]
-        for r in rows
-        if (r["name"], r["dataset"], r["split"]) == ("macro_f1", "gold", "test")
-    }
-    assert min(scores["base"], scores["final"]) > 0.5, scores  # chance is 0.33
