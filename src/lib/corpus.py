@@ -74,7 +74,7 @@ def prepare(
         for part in parts:
             counts.merge(staging.read_counts(part))
         gold = build_gold(
-            pd.concat([_gold_rows(part) for part in parts], ignore_index=True),
+            pd.concat([staging.read_rows(part, "gold") for part in parts], ignore_index=True),
             counts,
             **params.model_dump(include={"seed", "validation_share", "test_share"}),
             **params.model_dump(include={"near_duplicate_similarity", "max_gold_train"}),
@@ -118,10 +118,6 @@ def _stage(
     return parts, unavailable
 
 
-def _gold_rows(part: Path) -> pd.DataFrame:
-    return staging.read_part(part, "gold")[0]
-
-
 def write_unlike(
     gold: pd.DataFrame,
     parts: list[Path],
@@ -136,11 +132,11 @@ def write_unlike(
     Yields:
         for each part the counts of what was dropped and kept.
     """
-    rows = sum(pq.read_metadata(part).num_rows for part in parts)
-    unlike = _Unlike(gold, rows, params)
+    sizes = [pq.read_metadata(part).num_rows for part in parts]
+    unlike = _Unlike(gold, sum(sizes), params)
     on_part("gold", len(gold))
-    with tqdm(total=rows, desc="deduplicating", unit="text") as bar:
-        for number, part in enumerate(parts):
+    with tqdm(total=sum(sizes), desc="deduplicating", unit="text") as bar:
+        for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
             target = directory / f"part-{number:05d}.parquet"
             frame, signatures = staging.read_part(part, "corpus")
             if target.exists():
@@ -150,8 +146,8 @@ def write_unlike(
                 kept = unlike.select(frame, signatures, counts)
                 counts.add("kept in corpus", kept["source"])
                 write_corpus(kept, target, counts.to_json().encode())
-                on_part("deduplicate", pq.read_metadata(part).num_rows)
-            bar.update(pq.read_metadata(part).num_rows)
+                on_part("deduplicate", size)
+            bar.update(size)
             yield Counts.from_json(read_note(target).decode())
 
 

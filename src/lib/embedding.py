@@ -60,8 +60,9 @@ def write_bank(
     """
     started = time.monotonic()
     predictor = Predictor(encoder, **hardware(params), tokens_per_batch=params.tokens_per_batch)
-    starts = range(0, count_rows(texts), params.shard_size)
-    sizes = [min(params.shard_size, count_rows(texts) - start) for start in starts]
+    count = count_rows(texts)
+    starts = range(0, count, params.shard_size)
+    sizes = [min(params.shard_size, count - start) for start in starts]
     paths = [directory / f"shard-{number:05d}.safetensors" for number in range(len(sizes))]
     done = 0
     with Progress(sum(distributed.own_share(sizes)), "embedding") as progress:

@@ -138,6 +138,12 @@ def read_part(path: Path, role: str) -> tuple[pd.DataFrame, np.ndarray]:
     return table.drop_columns("signature").to_pandas().astype(object), signatures
 
 
+def read_rows(path: Path, role: str) -> pd.DataFrame:
+    """The rows of one role of a part, without their signatures: COLUMNS."""
+    table = pq.read_table(path, columns=COLUMNS, filters=[("role", "=", role)])
+    return table.to_pandas().astype(object)
+
+
 def read_counts(path: Path) -> Counts:
     """The counts that were written with a part."""
     return Counts.from_json(pq.read_schema(path).metadata[_COUNTS].decode())

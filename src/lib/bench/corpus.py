@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.bench.memory import peak_memory
+
 MOST_GOLD = 20_000
 FILE_ROWS = 25_000
 BLOCK = 4 * FILE_ROWS  # one file of each format, so that blocks can be compared
@@ -114,19 +116,11 @@ def _prepare(folder: Path, seed: int) -> int:
         prepared = corpus.prepare(sources.portions(params), folder / "out", params, on_part)
     result = {
         "seconds": time.perf_counter() - started,
-        "peak_gib": peak_memory() / 2**30,
+        "peak_gib": peak_memory(),
         "counts": prepared.counts.table().sum().to_dict(),
     }
     (folder / "result.json").write_text(json.dumps(result))
     return 0
-
-
-def peak_memory() -> int:
-    """Largest resident set of this process in bytes, as the kernel counts it."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmHWM in /proc/self/status")
 
 
 def _print_results(folder: Path) -> None:

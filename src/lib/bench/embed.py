@@ -219,7 +219,7 @@ def print_peak_shares(contestants, seconds, encoder, texts, peaks) -> None:
 
 def print_agreement(vectors) -> None:
     """Lowest cosine between a contestant's vectors and those of float32 sentence-transformers."""
-    from lib.embedding import l2_normalise
+    from lib.pca import l2_normalise
 
     (reference,) = (v for n, v in vectors.items() if n.startswith("sentence-transformers, float32"))
     for name, found in vectors.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lib.bench.memory import peak_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,16 +121,6 @@ def write_simulated_bank(
         write_shard(path, vectors, probabilities.astype(np.float32), text_id)
         shards[path] = len(vectors)
     write_index(directory, shards)
-
-
-def peak_memory() -> float:
-    """Peak resident memory of this process in GiB, mapped files included."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would begin with the memory of the parent
-        (line,) = [x for x in status.read_text().splitlines() if x.startswith("VmHWM")]
-        return int(line.split()[1]) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def run_stages(folder: Path, *, pca: int, clusters: int, seed: int) -> dict[str, dict[str, float]]:
