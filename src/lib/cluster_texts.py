@@ -29,7 +29,7 @@ def read_sources(corpus: Path) -> pd.DataFrame:
         corpus: folder of the corpus of 01. audit_label is -1 where unknown.
     """
     parts = []
-    for batch in _batches(corpus, ["source", "audit_label"]):
+    for batch in batches(corpus, ["source", "audit_label"]):
         labels = batch["audit_label"].fill_null(-1).to_numpy(zero_copy_only=False)
         source = batch["source"].dictionary_encode()
         names = pd.Index(source.dictionary.to_pylist(), dtype=str)
@@ -49,7 +49,7 @@ def read_texts(corpus: Path, rows: np.ndarray) -> list[str]:
     wanted = np.asarray(rows)[order]
     found: list[str] = []
     start = 0
-    for batch in _batches(corpus, ["text"]):
+    for batch in batches(corpus, ["text"]):
         first, last = np.searchsorted(wanted, [start, start + len(batch)])
         found += batch["text"].take(pa.array(wanted[first:last] - start)).to_pylist()
         start += len(batch)
@@ -82,7 +82,7 @@ def write_clusters(
     count, start, writer = len(columns["cluster"]), 0, None
     with atomic(path) as temporary:
         try:
-            for batch in _batches(corpus, ["text_id"]):
+            for batch in batches(corpus, ["text_id"]):
                 rows = slice(start, start + len(batch))
                 content = {"text_id": batch["text_id"]}
                 content |= {name: pa.array(values[rows]) for name, values in columns.items()}
@@ -157,7 +157,8 @@ def stratified_sample(assigned: np.ndarray, count: int, seed: int) -> np.ndarray
     return np.sort(order[by_cluster[chosen]])
 
 
-def _batches(corpus: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def batches(corpus: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """These columns of the corpus of 01, in its order, in pieces of at most ROW_GROUP texts."""
     for part in corpus_parts(corpus):
         with pq.ParquetFile(part) as file:
             yield from file.iter_batches(batch_size=ROW_GROUP, columns=columns)

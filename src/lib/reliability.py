@@ -29,8 +29,21 @@ def options(params: ClusterPurityParams) -> dict[str, Any]:
 
 
 def reliable(
+    assigned: np.ndarray, probabilities: np.ndarray, table: pd.DataFrame, **options: Any
+) -> np.ndarray:
+    """Which pseudo-labels to keep, bool [n].
+
+    Args:
+        assigned: int [n], cluster of each text; probabilities: float [n, 3].
+        table, options: as for `passes`.
+    """
+    return passes(assigned, probabilities.argmax(1), probabilities.max(1), table, **options)
+
+
+def passes(
     assigned: np.ndarray,
-    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
     table: pd.DataFrame,
     *,
     min_purity: float,
@@ -40,10 +53,10 @@ def reliable(
     max_entropy: float | None = None,
     min_cluster_size: int = 1,
 ) -> np.ndarray:
-    """Which pseudo-labels to keep, bool [n].
+    """The same for predictions as clusters.parquet holds them, bool [n].
 
     Args:
-        assigned: int [n], cluster of each text; probabilities: float [n, 3].
+        assigned: int [n], cluster of each text; predicted: int [n]; confidence: float [n].
         table: as `lib.purity.purity_table` gives it.
         min_purity: of the cluster, by its column `purity_measure` (purity, purity_lower_bound).
         min_confidence: of the text's own prediction.
@@ -55,9 +68,9 @@ def reliable(
     if max_entropy is not None:
         good &= table["mean_entropy"] <= max_entropy
     kept = good.to_numpy()[assigned]
-    kept &= probabilities.max(1) >= min_confidence
+    kept &= confidence >= min_confidence
     if require_dominant:
-        kept &= probabilities.argmax(1) == table["dominant"].to_numpy()[assigned]
+        kept &= predicted == table["dominant"].to_numpy()[assigned]
     return kept
 
 
