@@ -25,6 +25,7 @@ from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
 )
 
+from browser import SKIPPED, browser_page, chromium  # noqa: E402, F401 (fixtures)
 from lib import embedded  # noqa: E402
 
 SENTENCES = [
@@ -44,6 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     first = ["test_pipeline.py", "test_demo.py"]
     items.sort(key=lambda item: (item.path.name not in first, item.path not in slow))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in plain words if tests in a browser were left out."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(SKIPPED in str(report.longrepr) for report in skipped)
+    if count:
+        line = f"{count} browser tests were SKIPPED: {SKIPPED}"
+        terminalreporter.section("browser", yellow=True)
+        terminalreporter.line(line, yellow=True)
 
 
 @pytest.fixture(autouse=True)
