@@ -20,7 +20,7 @@ TOPICS += ["отель пляж", "книга автор", "врач больн�
 
 def made_up_texts(cluster: np.ndarray, rng: np.random.Generator) -> list[str]:
     """A text of each cluster: its topic's words, a word of its own, a few common ones."""
-    common = "вчера очень просто хороший плохой новый сильно дорого быстро".split()
+    common = ["вчера", "очень", "просто", "хороший", "плохой", "новый", "сильно", "дорого"]
     return [
         f"{TOPICS[c % len(TOPICS)]} слово{c} {' '.join(rng.choice(common, 4))} номер {i}"
         for i, c in enumerate(cluster)
@@ -59,14 +59,18 @@ def write_run(
         {
             "text_id": [f"{i:016x}" for i in range(texts)],
             "text": words,
-            "source": rng.choice(["отзывы", "соцсети", f"<b>{HOSTILE}</b>"], texts, p=[0.6, 0.3, 0.1]),
+            "source": rng.choice(
+                ["отзывы", "соцсети", f"<b>{HOSTILE}</b>"], texts, p=[0.6, 0.3, 0.1]
+            ),
             "audit_label": pd.Series(np.where(right, predicted, audit)).replace(-1, None),
         }
     )
     folder = run_dir / "01_gold_data" / "corpus"
     for number, start in enumerate(range(0, texts, 40_000)):
         write_corpus(corpus[start : start + 40_000], folder / f"part-{number:05d}.parquet")
-    p = ClusterPurityParams(clusters=clusters, **{"min_purity": 0.6, "min_confidence": 0.5} | params)
+    p = ClusterPurityParams(
+        clusters=clusters, **{"min_purity": 0.6, "min_confidence": 0.5} | params
+    )
     table = purity.purity_table(cluster, probabilities, clusters)
     columns = {
         "cluster": cluster,

@@ -13,7 +13,6 @@ from lib.evaluation import (
     METRICS,
     accuracy,
     border_error_rates,
-    border_errors,
     class_shares,
     compare,
     confusion,
@@ -156,34 +155,6 @@ def test_class_shares_sum_to_one(labels):
     assert list(table.columns) == list(LABELS) and list(table.index) == ["метки", "прогноз"]
     for i, name in enumerate(LABELS):
         assert table.loc["метки", name] == pytest.approx((labels == i).mean())
-
-
-def test_border_errors_are_the_confident_mistakes_around_neutral():
-    frame = pd.DataFrame(
-        {
-            "text": [
-                "верно",
-                "нейтральный как хороший",
-                "плохой как хороший",
-                "хороший как нейтральный",
-                "нейтральный как плохой",
-            ],
-            "label": [1, 1, 0, 2, 1],
-            "final_p0": [0.1, 0.1, 0.0, 0.05, 0.5],
-            "final_p1": [0.8, 0.2, 0.1, 0.9, 0.4],
-            "final_p2": [0.1, 0.7, 0.9, 0.05, 0.1],
-        }
-    )
-    table = border_errors(frame, "final", count=10)
-    assert table["text"].tolist() == [
-        "хороший как нейтральный",
-        "нейтральный как хороший",
-        "нейтральный как плохой",
-    ]
-    assert table["true"].tolist() == ["positive", "neutral", "neutral"]
-    assert table["predicted"].tolist() == ["neutral", "positive", "negative"]
-    assert table["confidence"].tolist() == [0.9, 0.7, 0.5]
-    assert border_errors(frame, "final", count=2)["text"].tolist() == table["text"].tolist()[:2]
 
 
 @given(labels_of, labels_of)

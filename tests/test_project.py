@@ -63,8 +63,16 @@ def test_the_environment_has_the_lowest_python_allowed(pyproject, environment):
 # --- notebooks -------------------------------------------------------------------------------
 
 
-def test_there_is_one_notebook_per_step():
-    assert sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")) == STEPS
+EXPLORER = "explore_clusters"  # no step: it looks at a run
+
+
+def test_there_is_one_notebook_per_step_and_the_explorer():
+    found = sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))
+    assert found == [*STEPS, EXPLORER]
+
+
+def test_the_explorer_notebook_opens_the_demo_run():
+    assert "".join(code_cells(EXPLORER)[0]["source"]) == 'run_dir = "../outputs/demo"'
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -83,7 +91,7 @@ def test_the_parameters_cell_has_the_demo_values(step):
     assert params.from_cell(step, found) == demo.steps[step]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, EXPLORER])
 def test_notebooks_are_stripped(step):
     for cell in code_cells(step):
         assert cell["outputs"] == []
@@ -101,7 +109,7 @@ def test_notebooks_begin_with_a_title_and_use_their_own_step(step):
     assert source.count("step.finish(") == 1
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, EXPLORER])
 def test_notebook_cells_are_short(step):
     """Longer code belongs into the library; a parameters cell is as long as its schema."""
     for cell in code_cells(step):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.projection import umap_points
+from lib.projection import read_map, umap_points, write_map
 
 
 @pytest.mark.slow
@@ -19,3 +19,13 @@ def test_umap_separates_what_is_apart_and_repeats_itself():
     assert (points == umap_points(vectors, neighbors=10, seed=0)).all()
     few = umap_points(vectors[:20], neighbors=50, seed=0)  # fewer texts than neighbours
     assert few.shape == (20, 2)
+
+
+def test_a_map_comes_back_as_written(tmp_path):
+    rows = np.array([0, 3, 12])
+    points = np.array([[0.5, 1], [2, 3], [-1, 4]], dtype=np.float32)
+    write_map(tmp_path / "umap.parquet", rows, points)
+    found_rows, found = read_map(tmp_path / "umap.parquet")
+    assert found_rows.tolist() == rows.tolist()
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, points)

@@ -153,30 +153,6 @@ def label_counts(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(counts, index=list(LABELS))
 
 
-def border_errors(frame: pd.DataFrame, model: str, count: int) -> pd.DataFrame:
-    """The most confident mistakes between neutral and another class.
-
-    Args:
-        frame: `text`, `label`, and `<model>_p0..2` probabilities.
-    Returns:
-        text, true, predicted and confidence, most confident first.
-    """
-    probabilities = frame[[f"{model}_p{i}" for i in range(K)]].to_numpy()
-    predicted = probabilities.argmax(1)
-    label = frame["label"].to_numpy()
-    neutral = LABELS.index("neutral")
-    wrong = (predicted != label) & ((predicted == neutral) | (label == neutral))
-    table = pd.DataFrame(
-        {
-            "text": frame["text"].to_numpy(),
-            "true": [LABELS[i] for i in label],
-            "predicted": [LABELS[i] for i in predicted],
-            "confidence": probabilities.max(1),
-        }
-    )[wrong]
-    return table.sort_values("confidence", ascending=False).head(count).reset_index(drop=True)
-
-
 def border_error_rates(true: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
     """Mistakes by kind: neutral against the others, and negative against positive."""
     matrix = confusion(true, predicted)

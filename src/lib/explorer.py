@@ -224,4 +224,3 @@ def load(run_dir: Path | str) -> Explorer:
         map_rows=rows,
         map_points=points,
     )
-

@@ -25,7 +25,8 @@ FOLDER = Path(__file__).parent
 MAX_BYTES = 25_000_000
 TEXT_BYTES = 16_000_000  # of the texts, as UTF-8
 DETAILED = 5_000  # clusters described in full: the largest
-PER_KIND = 10  # texts per cluster that are central, at the border, unsure
+PER_KIND = (2, 10)  # least and most texts per cluster that are central, at the border, unsure
+BYTES_OF_TEXT = 450  # of a cut Russian text, to share them out
 CHARACTERS = 300  # of a text
 NEAREST = 5
 
@@ -65,10 +66,11 @@ def page_data(run: Explorer) -> dict[str, Any]:
     largest = run.table["size"].sort_values(ascending=False, kind="stable")
     detailed = [int(cluster) for cluster in largest[largest > 0].index[:DETAILED]]
     texts = _Texts(run)
+    per_kind = int(np.clip(TEXT_BYTES / (BYTES_OF_TEXT * 3 * max(1, len(detailed))), *PER_KIND))
     details = {cluster: _detail(run, cluster) for cluster in detailed}
     for kind in KINDS:
         for cluster in detailed:
-            texts.want((cluster, kind), run.examples(cluster, kind, PER_KIND))
+            texts.want((cluster, kind), run.examples(cluster, kind, per_kind))
     texts.want("map", run.map_rows)
     texts.read()
     for cluster, detail in details.items():
@@ -89,7 +91,7 @@ def page_data(run: Explorer) -> dict[str, Any]:
             "confidence": int(steps(np.array([params.min_confidence]))[0]),
             "note": _run_note(run),
         },
-        "limits": _limits(run, texts, len(detailed)),
+        "limits": _limits(run, texts, len(detailed), per_kind),
         "map": _map(run, texts),
         "clusters": _clusters(run),
         "cells": {name: _pack(cells[name], kind) for name, kind in types.items()},
@@ -179,12 +181,12 @@ def _clusters(run: Explorer) -> dict[str, Any]:
     }
 
 
-def _limits(run: Explorer, texts: _Texts, detailed: int) -> str:
+def _limits(run: Explorer, texts: _Texts, detailed: int, per_kind: int) -> str:
     clusters = int((run.table["size"] > 0).sum())
     note = (
         f"Run {run.run_dir.name}: {len(run.texts):,} texts in {clusters:,} clusters. Counts are of "
         f"all texts; the map shows {len(run.map_rows):,}. This page holds {len(texts.entries):,} "
-        f"texts: up to {PER_KIND} per cluster nearest to the centre, at the border and least sure, "
+        f"texts: up to {per_kind} per cluster nearest to the centre, at the border and least sure, "
         f"then those of the map, cut after {CHARACTERS} characters, as many as fit, so that the "
         f"page stays below {MAX_BYTES / 1e6:.0f} MB."
     )

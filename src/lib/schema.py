@@ -207,7 +207,12 @@ class FinalEvalParams(ModelStepParams):
     bootstrap_samples: int = Field(10_000, ge=100, le=1_000_000, description="resamples of texts")
     umap_points: int = Field(5_000, ge=50, le=100_000, description="texts in each map")
     umap_neighbors: int = Field(15, ge=2, le=200, description="UMAP n_neighbors")
-    border_errors: int = Field(15, ge=1, le=500, description="mistakes shown per model")
+    border_errors: int = Field(
+        15, ge=1, le=500, description="mistakes shown per model and pair of classes"
+    )
+    annotation_confidence: float = Field(
+        0.9, ge=0.5, le=1.0, description="of both models, against a label that is likely wrong"
+    )
     perturbation_texts: int = Field(
         500, ge=10, description="gold test texts that are written differently to see what changes"
     )
