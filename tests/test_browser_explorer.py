@@ -140,7 +140,9 @@ def test_a_slider_changes_the_numbers_to_those_of_python(run, opened):
         "#kept-table tr", "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
     )
     counts = kept.counts.assign(all=kept.counts.sum(axis=1))
-    expected = [[name, *map(str, line)] for name, line in zip(counts.index, counts.to_numpy())]
+    expected = [
+        [name, *map(str, line)] for name, line in zip(counts.index, counts.to_numpy(), strict=True)
+    ]
     assert rows[1:-1] == expected
     assert rows[-1] == ["all", *map(str, counts.sum())]
     passing = set(run.kept_rows(0.77, 0.54)) & set(run.map_rows)
