@@ -83,9 +83,13 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser itself, started once for all tests of a process."""
+    """The browser itself, started once per test file.
+
+    While it is open this process counts as running an event loop, in which Papermill and nbclient
+    refuse to work: tests that execute notebooks stand before those with a browser in their file.
+    """
     executable = find_chromium()
     if executable is None:
         pytest.skip(SKIPPED)

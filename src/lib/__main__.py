@@ -1,4 +1,4 @@
-"""The command line: `python -m lib run|step|params|report|sources|trim|bench`."""
+"""The command line: `python -m lib run|step|params|report|compare|sources|trim|bench`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,15 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="render a run's notebooks to HTML again")
     report.add_argument("run_dir", type=Path, help="a folder in outputs/")
+    report.add_argument("--single-file", action="store_true", help="as one file, to send by mail")
     report.set_defaults(command=_report)
+
+    compare = commands.add_parser("compare", help="runs side by side on one HTML page")
+    compare.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN", help="in outputs/")
+    compare.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page; default: beside the first run"
+    )
+    compare.set_defaults(command=_compare)
 
     sources = commands.add_parser("sources", help="list the data sets that can be named")
     sources.set_defaults(command=_sources)
@@ -134,7 +142,15 @@ def _params(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from lib import report
 
-    print(report.write(options.run_dir))
+    write = report.write_single if options.single_file else report.write
+    print(write(options.run_dir))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from lib import compare
+
+    print(compare.write(options.run_dirs, options.out))
     return 0
 
 

@@ -68,6 +68,7 @@ class Step:
     params: StepParams
     fingerprint: dict[str, Any]
     started: float
+    commit: str | None
 
     @property
     def directory(self) -> Path:
@@ -111,6 +112,7 @@ class Step:
                 for file in sorted(self.directory.rglob("*"))
                 if file.is_file() and file.name not in (MANIFEST, PARTIAL)
             },
+            "commit": self.commit,
             "seconds": round(time.time() - self.started, 1),
             "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
             "machine": machine(),
@@ -131,7 +133,7 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
     Raises:
         UserError: an earlier step is not complete in this run.
     """
-    from lib import distributed  # heavy, and only needed here
+    from lib import code, distributed  # heavy, and only needed here
 
     run_dir = Path(run_dir).resolve()
     for upstream in UPSTREAM[name]:
@@ -143,7 +145,8 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
     fingerprint = compute_fingerprint(name, run_dir, params)
     with distributed.main_first():
         _clear(run_dir / name, digest(fingerprint))
-    return Step(name, run_dir, params, fingerprint, time.time())
+    # now, not when the step ends: the checkout may have moved on by then
+    return Step(name, run_dir, params, fingerprint, time.time(), code.commit())
 
 
 def _clear(directory: Path, fingerprint: str) -> None:

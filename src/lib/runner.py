@@ -11,7 +11,7 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from lib import artifacts, code, encoder, report, sources
+from lib import artifacts, code, encoder, report, report_front, sources
 from lib.errors import UserError
 from lib.evaluation import metrics_table
 from lib.params import RunParams
@@ -181,5 +181,5 @@ def print_summary(run_dir: Path, page: Path, seconds: float) -> None:
     """Print the figures of the run, and where the report is."""
     rows = artifacts.read_metrics(run_dir, "06_final_eval")
     if rows:
-        print("\n" + metrics_table(report.headline(rows)).to_string(index=False))
+        print("\n" + metrics_table(report_front.headline(rows)).to_string(index=False))
     print(f"\n{seconds:.0f} s in all. Report: {page}")
