@@ -111,7 +111,9 @@ def write_evaluation(directory: Path, rng: np.random.Generator, count: int, righ
 
 def corpus(rng: np.random.Generator, count: int) -> pd.DataFrame:
     """Texts of the length of posts; the first is hostile."""
-    words = np.array(["хорошая", "поездка", "магазин", "сегодня", "никогда", "спасибо", "вернуться"])
+    words = np.array(
+        ["хорошая", "поездка", "магазин", "сегодня", "никогда", "спасибо", "вернуться"]
+    )
     texts = [" ".join(row) for row in words[rng.integers(0, len(words), (count, 25))]]
     return pd.DataFrame(
         {
