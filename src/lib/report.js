@@ -11,52 +11,47 @@
   const PRINT_WIDTH = 680;  // CSS pixels between the margins of an upright A4 page
 
   const isDark = () => (root.dataset.theme || (system.matches ? "dark" : "light")) === "dark";
+  const figures = () => [...document.querySelectorAll(".plotly-graph-div")].filter((div) => div.layout);
 
   // The plot area stays light in the dark: the colours of the points mean what they mean on paper.
-  function colours(layout, dark) {
-    const changes = {
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: dark ? "#e6e6e6" : "#ffffff",
-      "font.color": dark ? "#e4e4e2" : "#1c1c1c",
-    };
-    for (const name of Object.keys(layout)) {
-      if (/^[xy]axis\d*$/.test(name)) {
-        changes[`${name}.gridcolor`] = changes[`${name}.zerolinecolor`] = dark ? "#fafafa" : "#e9e9e9";
-      }
+  function paint(layout, dark) {
+    const grid = dark ? "#fafafa" : "#e9e9e9";
+    layout.paper_bgcolor = "rgba(0,0,0,0)";
+    layout.plot_bgcolor = dark ? "#e6e6e6" : "#ffffff";
+    layout.font = { ...layout.font, color: dark ? "#e4e4e2" : "#1c1c1c" };
+    for (const name of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
+      layout[name] = { ...layout[name], gridcolor: grid, zerolinecolor: grid };
     }
-    (layout.updatemenus || []).forEach((_, i) => {
-      changes[`updatemenus[${i}].bgcolor`] = dark ? "#dcdcda" : "#f4f4f1";
-      changes[`updatemenus[${i}].font.color`] = "#1c1c1c";
-    });
-    return changes;
+    for (const menu of layout.updatemenus || []) {
+      menu.bgcolor = dark ? "#dcdcda" : "#f4f4f1";
+      menu.font = { ...menu.font, color: "#1c1c1c" };
+    }
+    return layout;
   }
-
-  const figures = () => [...document.querySelectorAll(".plotly-graph-div")].filter((div) => div.layout);
 
   function draw(script) {
     const div = document.getElementById(script.dataset.figure);
     const { data, layout } = JSON.parse(script.textContent);
     script.textContent = "";  // may be many megabytes
-    Plotly.newPlot(div, data, layout, { responsive: true, displaylogo: false })
-      .then(() => Plotly.relayout(div, colours(layout, isDark())));
+    Plotly.newPlot(div, data, paint(layout, isDark()), { responsive: true, displaylogo: false });
+  }
+
+  function redraw(dark, change = () => {}) {
+    for (const div of figures()) {
+      change(paint(div.layout, dark));
+      Plotly.redraw(div);
+    }
   }
 
   function show(dark) {
     root.toggleAttribute("data-dark", dark);
     document.getElementById("theme-toggle").textContent = dark ? "Light" : "Dark";
-    figures().forEach((div) => Plotly.relayout(div, colours(div.layout, dark)));
-  }
-
-  function print(begins) {
-    figures().forEach((div) => Plotly.relayout(div, {
-      ...colours(div.layout, !begins && isDark()),
-      width: begins ? PRINT_WIDTH : null,
-      autosize: !begins,
-    }));
+    redraw(dark);
   }
 
   const theme = kept.get();
   if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+  window.reportPaint = (layout) => paint(layout, isDark());  // for pages with scripts of their own
 
   addEventListener("DOMContentLoaded", () => {
     const themeToggle = document.getElementById("theme-toggle");
@@ -80,6 +75,12 @@
     show(isDark());
     document.querySelectorAll("script[data-figure]").forEach(draw);
   });
-  addEventListener("beforeprint", () => print(true));
-  addEventListener("afterprint", () => print(false));
+  addEventListener("beforeprint", () => redraw(false, (layout) => {
+    layout.width = PRINT_WIDTH;
+    layout.autosize = false;
+  }));
+  addEventListener("afterprint", () => redraw(isDark(), (layout) => {
+    delete layout.width;
+    layout.autosize = true;
+  }));
 })();
