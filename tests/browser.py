@@ -3,13 +3,17 @@
 `browser_page` is a fixture; conftest makes it known to all tests. Mark a test that uses it with
 `@pytest.mark.browser`. Chromium is the system's own: the environment variable CHROMIUM names its
 executable, otherwise the usual names are looked for; without one these tests are skipped.
+
+As a program it takes a picture of a page: `python tests/browser.py PAGE.html PICTURE.png`.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 SKIPPED = "no Chromium found: install it or name its executable in the variable CHROMIUM"
 # WebGL in software, as scattergl needs it; no sandbox, since containers often forbid it
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+SIZE = {"width": 1280, "height": 900}
 LOCAL = ("file:", "data:", "blob:", "about:")
 DRAWN = """figures => figures.map(figure => {
     const canvas = [...figure.querySelectorAll("canvas")].some(c => c.width && c.height);
@@ -83,12 +88,9 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The browser itself, started once for all tests of a process."""
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip(SKIPPED)
+@contextmanager
+def launch(executable: str) -> Iterator[Browser]:
+    """A running browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable, headless=True, args=ARGUMENTS
@@ -97,10 +99,40 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The browser itself, started once per test file.
+
+    While it is open this process counts as running an event loop, in which Papermill and nbclient
+    refuse to work: tests that execute notebooks stand before those with a browser in their file.
+    """
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip(SKIPPED)
+    with launch(executable) as browser:
+        yield browser
+
+
 @pytest.fixture
 def browser_page(chromium: Browser) -> Iterator[BrowserPage]:
     """An empty page 1280 x 900 in a browser without history; see BrowserPage."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context = chromium.new_context(viewport=SIZE)
     context.set_default_timeout(30_000)
     yield BrowserPage(context)
     context.close()
+
+
+def screenshot(page: Path, picture: Path) -> int:
+    """Take a picture of a page's upper part; returns the exit status, 0 also without Chromium."""
+    executable = find_chromium()
+    if executable is None:
+        print(f"{picture} is not made: {SKIPPED}", file=sys.stderr)
+        return 0
+    with launch(executable) as browser:
+        context = browser.new_context(viewport=SIZE, device_scale_factor=1.5)
+        BrowserPage(context).open(page).screenshot(path=picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(screenshot(Path(sys.argv[1]), Path(sys.argv[2])))

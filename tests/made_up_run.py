@@ -1,90 +1,171 @@
-"""The artefacts of steps 01 and 04 from made-up texts and vectors, without a model."""
+"""A run as the six steps leave it, made up: manifests, figures, predictions, executed notebooks.
+
+Nothing is trained. Its texts and names are hostile wherever a run takes them from data.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import artifacts, cluster_texts, purity, reliability
-from lib.kmeans import KMeans
-from lib.projection import write_map
-from lib.schema import ClusterPurityParams
-from lib.tables import write_corpus
+from lib import artifacts, cluster_plots, final_eval, plots, schema
+from lib.purity import purity_table
+from lib.report_chapter import PLOTLY_MIME
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
-TOPICS = ["банк кредит", "фильм актёр", "телефон зарядка", "ресторан обед", "машина двигатель"]
-TOPICS += ["отель пляж", "книга автор", "врач больница"]
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "01_gold_data": {"sources": ["sample"]},
+    "02_base_classifier": {"base_model": "embedded:e5-small"},
+    "04_cluster_purity": {"clusters": 12, "min_purity": 0.8},
+    "05_metric_learning": {"base_model": "embedded:e5-small"},
+}
 
 
-def made_up_texts(cluster: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """A text of each cluster: its topic's words, a word of its own, a few common ones."""
-    common = ["вчера", "очень", "просто", "хороший", "плохой", "новый", "сильно", "дорого"]
-    return [
-        f"{TOPICS[c % len(TOPICS)]} слово{c} {' '.join(rng.choice(common, 4))} номер {i}"
-        for i, c in enumerate(cluster)
-    ]
-
-
-def write_run(
-    run_dir: Path,
-    texts: int = 600,
-    clusters: int = 8,
+def make_run(
+    directory: Path,
     *,
-    map_points: int = 300,
+    points: int = 60,
+    test_texts: int = 90,
+    right: float = 0.8,
+    changes: dict[str, dict[str, Any]] | None = None,
+    commit: str | None = "0123456789ab",
+    steps: tuple[str, ...] = tuple(schema.STEPS),
     seed: int = 0,
-    words: list[str] | None = None,
-    **params: object,
 ) -> Path:
-    """A run folder with what the explorer reads; every cluster has a text, the first is HOSTILE.
+    """Write a run.
 
     Args:
-        words: the texts; made up if not given.
-        params: of step 04.
+        points: texts in the corpus and its map; test_texts: gold test texts.
+        right: share of right predictions of the final model; the base has 0.7.
+        changes: parameters besides PARAMETERS, by step.
+        steps: the steps that are complete.
     """
     rng = np.random.default_rng(seed)
-    centroids = rng.normal(size=(clusters, 4)).astype(np.float32) * 4
-    cluster = np.concatenate([np.arange(clusters), rng.integers(0, clusters, texts - clusters)])
-    cluster = cluster.astype(np.int32)
-    vectors = (centroids[cluster] + rng.normal(size=(texts, 4))).astype(np.float32)
-    probabilities = rng.dirichlet([0.5, 0.5, 0.5], texts)
-    lean = rng.dirichlet([0.3, 0.3, 0.3], clusters)  # some clusters are purer than others
-    probabilities = (0.3 * probabilities + 0.7 * lean[cluster]).astype(np.float32)
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    words = words or [f"=1+1 {HOSTILE}", *made_up_texts(cluster[1:], rng)]
-    audit = np.where(rng.random(texts) < 0.3, rng.integers(0, 3, texts), -1)
-    right = (audit >= 0) & (rng.random(texts) < 0.6)
-    corpus = pd.DataFrame(
+    for name in steps:
+        given = PARAMETERS.get(name, {}) | (changes or {}).get(name, {})
+        write_manifest(directory, name, given, commit)
+    if "04_cluster_purity" in steps:
+        write_clusters(directory / "04_cluster_purity", rng, points)
+    if "06_final_eval" in steps:
+        write_evaluation(directory / "06_final_eval", rng, test_texts, right)
+    for name in steps:
+        figures = [plots.explained_variance(np.array([0.5, 0.2]))]
+        map_ = umap_view(rng, points) if name == "04_cluster_purity" else None
+        path = directory / "notebooks" / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(executed_notebook(name, figures, map_), path)
+    return directory
+
+
+def write_manifest(directory: Path, name: str, given: dict[str, Any], commit: str | None) -> None:
+    parameters = schema.STEPS[name](**given).model_dump(mode="json")
+    artifacts.write_json(
+        directory / name / artifacts.MANIFEST,
         {
-            "text_id": [f"{i:016x}" for i in range(texts)],
-            "text": words,
-            "source": rng.choice(
-                ["отзывы", "соцсети", f"<b>{HOSTILE}</b>"], texts, p=[0.6, 0.3, 0.1]
-            ),
-            "audit_label": pd.Series(np.where(right, predicted, audit)).replace(-1, None),
+            "step": name,
+            "parameters": parameters,
+            "inputs": {f"gold.csv {HOSTILE}": "0"},
+            "commit": commit,
+            "seconds": 12.3,
+            "peak_memory_mib": 1234,
+            "machine": f"a processor {HOSTILE}, 2 cores",
+            "finished": "2026-01-02T03:04:05+0000",
+        },
+    )
+
+
+def write_clusters(directory: Path, rng: np.random.Generator, points: int) -> None:
+    probabilities = rng.dirichlet([0.3, 0.3, 0.3], points)
+    table = purity_table(rng.integers(0, 12, points), probabilities, 12)
+    table.to_csv(directory / "purity.csv")
+    save(cluster_plots.purity_histogram(table, 0.8), directory / "figures" / "purity.png")
+    count = min(points, 500)
+    figure = cluster_plots.umap_static(rng.normal(size=(count, 2)), corpus(rng, count), "Corpus")
+    save(figure, directory / "figures" / "umap.png")
+
+
+def write_evaluation(directory: Path, rng: np.random.Generator, count: int, right: float) -> None:
+    label = np.arange(count) % 3
+    frame = pd.DataFrame({"text_id": [f"{i:016x}" for i in range(count)], "label": label})
+    frame["text"] = f"текст {HOSTILE}"
+    for model, share in (("base", 0.7), ("final", right)):
+        wrong = rng.random(count) > share
+        frame[f"{model}_predicted"] = np.where(wrong, (label + 1) % 3, label)
+    frame.to_parquet(directory / "predictions.parquet", index=False)
+    options = {"samples": 200, "seed": 0}
+    rows = final_eval.compare_models(frame, dataset="gold", split="test", **options)
+    rows += final_eval.compare_models(frame, dataset=HOSTILE, split="test", **options)
+    artifacts.write_json(directory / "metrics.json", rows)
+    figure = plots.confusion_matrices(final_eval.matrices(frame), f"gold test, {count} texts")
+    save(figure, directory / "figures" / "confusion.png")
+
+
+def corpus(rng: np.random.Generator, count: int) -> pd.DataFrame:
+    """Texts of the length of posts; the first is hostile."""
+    words = np.array(
+        ["хорошая", "поездка", "магазин", "сегодня", "никогда", "спасибо", "вернуться"]
+    )
+    texts = [" ".join(row) for row in words[rng.integers(0, len(words), (count, 25))]]
+    return pd.DataFrame(
+        {
+            "text": [HOSTILE, *texts[1:]],
+            "source": HOSTILE[:40],
+            "cluster": rng.integers(0, 12, count),
+            "predicted": np.arange(count) % 3,
+            "confidence": rng.uniform(0.4, 1, count),
+            "purity": rng.uniform(0.4, 1, count),
         }
     )
-    folder = run_dir / "01_gold_data" / "corpus"
-    for number, start in enumerate(range(0, texts, 40_000)):
-        write_corpus(corpus[start : start + 40_000], folder / f"part-{number:05d}.parquet")
-    p = ClusterPurityParams(
-        clusters=clusters, **{"min_purity": 0.6, "min_confidence": 0.5} | params
-    )
-    table = purity.purity_table(cluster, probabilities, clusters)
-    columns = {
-        "cluster": cluster,
-        "distance": np.linalg.norm(vectors - centroids[cluster], axis=1),
-        "predicted": predicted,
-        "confidence": confidence,
-        "kept": reliability.reliable(cluster, probabilities, table, **reliability.options(p)),
-    }
-    target = run_dir / "04_cluster_purity"
-    cluster_texts.write_clusters(target / "clusters.parquet", folder, columns, table)
-    table.to_csv(target / "purity.csv")
-    KMeans(centroids, 1.0).save(target / "kmeans.npz")
-    shown = cluster_texts.stratified_sample(cluster, map_points, seed)
-    write_map(target / "umap.parquet", shown, vectors[shown, :2])
-    manifest = {"parameters": p.model_dump(mode="json"), "outputs": {}}
-    artifacts.write_json(target / "manifest.json", manifest)
-    return run_dir
+
+
+def umap_view(rng: np.random.Generator, count: int) -> dict[str, Any]:
+    figure = cluster_plots.umap_view(rng.normal(size=(count, 2)), corpus(rng, count), "Corpus")
+    return json.loads(figure.to_json())
+
+
+def executed_notebook(
+    name: str, figures: list[Figure], interactive: dict[str, Any] | None = None
+) -> nbformat.NotebookNode:
+    """A notebook with printed lines, a table, progress bars and figures in its outputs."""
+    table = pd.DataFrame({"text": [HOSTILE, "обычный текст"], "source": HOSTILE})
+    outputs = [
+        new_output("stream", name="stdout", text=f"прочитано: {HOSTILE}\n"),
+        new_output("stream", name="stderr", text="embedding: 100%|███| 3/3\n"),
+        new_output(
+            "execute_result",
+            execution_count=1,
+            data={"text/html": table.to_html(), "text/plain": str(table)},
+        ),
+        *(new_output("display_data", data={"image/png": encoded(figure)}) for figure in figures),
+    ]
+    if interactive:
+        outputs.append(new_output("display_data", data={PLOTLY_MIME: interactive}))
+    cells = [
+        new_markdown_cell(f"# {name[:2]} · {name[3:]}\n\nЧто *здесь* видно."),
+        new_markdown_cell("## What there is\n\nA sentence."),
+        new_code_cell("table  # таблица", execution_count=1, outputs=outputs),
+        new_markdown_cell("*How to read it:* from left to right.\n\n## Write"),
+        new_code_cell("done = True", execution_count=2),
+    ]
+    language = {"language_info": {"name": "python"}}
+    return new_notebook(cells=cells, metadata=language)
+
+
+def save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=60)
+
+
+def encoded(figure: Figure) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=60)
+    return base64.b64encode(content.getvalue()).decode("ascii")

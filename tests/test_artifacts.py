@@ -145,6 +145,15 @@ def test_finish_writes_the_outputs_digests(tmp_path):
     }
 
 
+def test_the_commit_is_that_of_the_start_and_no_reason_to_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(code, "commit", lambda: "0123456789ab")
+    step = artifacts.open_step(GOLD, tmp_path, SAMPLE)
+    monkeypatch.setattr(code, "commit", lambda: "ba9876543210")  # the checkout moves on meanwhile
+    assert step.finish([])["commit"] == "0123456789ab"
+    assert artifacts.is_current(GOLD, tmp_path, SAMPLE)
+    assert "commit" not in artifacts.compute_fingerprint(GOLD, tmp_path, SAMPLE)
+
+
 def test_the_manifest_is_written_last(tmp_path, monkeypatch):
     written = []
     write = artifacts.write_json

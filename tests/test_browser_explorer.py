@@ -19,7 +19,7 @@ import pytest
 
 import lib
 from lib import code, explorer, explorer_page
-from made_up_run import HOSTILE, write_run
+from made_up_clusters import HOSTILE, write_run
 
 pytestmark = pytest.mark.browser
 
@@ -166,7 +166,7 @@ def test_hostile_texts_stay_texts(run, opened):
         opened.get_by_role("button", name=button).click()
     assert HOSTILE in opened.locator("#sources").text_content()
     assert HOSTILE in opened.locator("#kept-table").text_content()
-    assert opened.locator("img").count() == 0 and opened.locator("script").count() == 3
+    assert opened.locator("img").count() == 0 and opened.locator("script").count() == 4
 
 
 @pytest.mark.slow

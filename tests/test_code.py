@@ -142,3 +142,41 @@ def test_the_modules_are_those_that_python_loads():
     loaded = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
     found = set(code.fingerprint("01_gold_data")) - {"01_gold_data.ipynb"}
     assert {f"{name.removeprefix('lib.')}.py" for name in loaded} == found
+
+
+def git(folder, *arguments):
+    options = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    command = ["git", "-C", str(folder), *options, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A repository with one commit, taken for the project."""
+    (tmp_path / "file.txt").write_text("one")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    monkeypatch.setattr(code, "PROJECT", tmp_path)
+    return tmp_path
+
+
+def test_commit_is_the_checked_out_one(checkout):
+    assert code.commit() == git(checkout, "rev-parse", "HEAD")[:12]
+    (checkout / "new.txt").write_text("untracked files are no change")
+    assert code.commit() == git(checkout, "rev-parse", "HEAD")[:12]
+    (checkout / "file.txt").write_text("two")
+    assert code.commit() == git(checkout, "rev-parse", "HEAD")[:12] + " with changes"
+
+
+def test_no_commit_without_a_checkout_of_the_project(checkout, monkeypatch, tmp_path_factory):
+    inner = checkout / "site-packages"
+    inner.mkdir()
+    monkeypatch.setattr(code, "PROJECT", inner)  # somewhere inside another repository
+    assert code.commit() is None
+    monkeypatch.setattr(code, "PROJECT", tmp_path_factory.mktemp("plain"))
+    assert code.commit() is None
+    monkeypatch.setattr(code, "PROJECT", checkout)
+    monkeypatch.setenv("PATH", str(inner))  # no git
+    assert code.commit() is None

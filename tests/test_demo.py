@@ -3,40 +3,57 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lib import artifacts, code
+from lib.schema import STEPS
 
 pytestmark = pytest.mark.slow
 
 
-def test_demo(tmp_path):
-    """`make demo` in a fresh folder: all steps, and a report that says what its data are."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> tuple[Path, str]:
+    """The demo in a fresh folder: where it is, and what was printed."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    file = str(code.PROJECT / "params" / "demo.yaml")
     result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "lib",
-            "run",
-            str(code.PROJECT / "params" / "demo.yaml"),
-            "--outputs",
-            str(tmp_path),
-        ],
+        [sys.executable, "-m", "lib", "run", file, "--outputs", str(outputs)],
         capture_output=True,
         text=True,
-        env=environment,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert "final - base" in result.stdout and "index.html" in result.stdout
-    index = (tmp_path / "demo" / "report" / "index.html").read_text(encoding="utf-8")
+    return outputs / "demo", result.stdout
+
+
+def test_demo(demo):
+    """All steps, and a report that says what its data are."""
+    run_dir, printed = demo
+    assert "final - base" in printed and "index.html" in printed
+    index = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
     assert "smoke test" in index
-    rows = artifacts.read_metrics(tmp_path / "demo", "06_final_eval")
+    rows = artifacts.read_metrics(run_dir, "06_final_eval")
     scores = {
         r["model"]: r["value"]
         for r in rows
         if (r["name"], r["dataset"], r["split"]) == ("macro_f1", "gold", "test")
     }
     assert min(scores["base"], scores["final"]) > 0.5, scores  # chance is 0.33
+    assert artifacts.read_manifest(run_dir, "01_gold_data")["commit"] == code.commit()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["index", *STEPS])
+def test_the_demos_report_in_a_browser(demo, browser_page, name):
+    run_dir, _ = demo
+    page = browser_page.open(run_dir / "report" / f"{name}.html")
+    browser_page.check()
+    assert all(browser_page.drawn())
+    assert page.locator("img").count() >= 1
+    assert page.locator("header a").count() >= 7
+    if name == "index":
+        assert page.locator("figure img").count() == 3
+        assert "final is" in page.inner_text("main") or "no difference" in page.inner_text("main")

@@ -8,7 +8,7 @@ from lib import LABELS, artifacts, explorer, reliability
 from lib.errors import UserError
 from lib.spreadsheet import restore
 from lib.tables import read_corpus
-from made_up_run import write_run
+from made_up_clusters import write_run
 
 
 @pytest.fixture(scope="module")

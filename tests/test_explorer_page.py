@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib import explorer, explorer_page
-from made_up_run import HOSTILE, write_run
+from made_up_clusters import HOSTILE, write_run
 
 
 def data_of(path) -> dict:
@@ -40,12 +40,12 @@ def data(page):
 
 def test_hostile_texts_stand_only_in_the_data_and_escaped(page, data):
     text = page.read_text(encoding="utf-8")
-    assert text.count("<script") == 3 and "<img" not in text and HOSTILE not in text
+    assert text.count("<script") == 4 and "<img" not in text and HOSTILE not in text
     assert "\\u003cscript>window.hacked=1" in text
     assert any(HOSTILE in entry[4] for entry in data["texts"])
     assert any(HOSTILE in name for name in data["sources"])
     assert "<title>Cluster explorer: проба &lt;1&gt;</title>" in text
-    assert re.findall(r'\bsrc="([^"]*)"', text) == ["plotly.min.js"]
+    assert re.findall(r"\bsrc='([^']*)'", text) == ["plotly.min.js"]
     script = (explorer_page.FOLDER / "explorer.js").read_text(encoding="utf-8")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", script)
 

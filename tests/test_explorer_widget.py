@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib import explorer_widget
-from made_up_run import HOSTILE, write_run
+from made_up_clusters import HOSTILE, write_run
 
 
 @pytest.fixture(scope="module")

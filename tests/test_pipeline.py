@@ -217,7 +217,7 @@ class _Page(html.parser.HTMLParser):
 
 def test_report_opens_from_disk_and_texts_stay_texts(run_dir):
     pages = sorted((run_dir / "report").glob("*.html"))
-    assert [page.stem for page in pages] == [*STEPS, "index"]
+    assert [page.stem for page in pages] == [*STEPS, "explorer", "index"]
     shown = ""
     for file in pages:
         content = file.read_text(encoding="utf-8")
@@ -230,7 +230,8 @@ def test_report_opens_from_disk_and_texts_stay_texts(run_dir):
     assert "window.hacked=1" in shown, "the hostile text should be shown somewhere"
     index = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
     assert all(f"href='{name}.html'" in index for name in STEPS)
-    assert "Plotly.newPlot" in (run_dir / "report" / "04_cluster_purity.html").read_text("utf-8")
+    map_page = (run_dir / "report" / "04_cluster_purity.html").read_text("utf-8")
+    assert "data-figure=" in map_page and "src='plotly.min.js'" in map_page
 
 
 def test_fewer_texts_than_clusters(run_dir, overrides, tmp_path, capsys):
@@ -287,3 +288,32 @@ def test_bad_rows_end_with_status_2_and_leave_nothing(
     assert expected in message and "a_train.csv, line 3" in message
     assert not list((tmp_path / "out").rglob("*.parquet"))
     assert not (tmp_path / "out" / "tiny" / "01_gold_data").exists()
+
+
+# Papermill does not work while a browser is open: what needs one comes last, see browser.py
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["index", *STEPS])
+def test_the_report_in_a_browser(run_dir, browser_page, name):
+    """No error, no request, all figures drawn, the hostile text shown and not run."""
+    page = browser_page.open(run_dir / "report" / f"{name}.html")
+    browser_page.check()
+    interactive = {"04_cluster_purity", "06_final_eval"}
+    assert browser_page.drawn() == [True] * (name in interactive)
+    assert page.locator("img").count() >= 1
+    if name == "04_cluster_purity":
+        hovers = page.evaluate("document.querySelector('.plotly-graph-div').data.map(t => t.text)")
+        places = [
+            {"curveNumber": curve, "pointNumber": point}
+            for curve, texts in enumerate(hovers)
+            for point, text in enumerate(texts)
+            if "hacked" in text
+        ]
+        assert len(places) == 3
+        page.evaluate(
+            "place => Plotly.Fx.hover(document.querySelector('.plotly-graph-div'), [place])",
+            places[0],
+        )
+        assert "<script>window.hacked=1</script>" in page.locator(".hoverlayer").text_content()
+        browser_page.check()

@@ -108,7 +108,40 @@ def test_every_function_returns_its_figure_and_leaves_none_open(name, tmp_path):
         figure.savefig(tmp_path / "figure.png", dpi=30)
         assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
         assert all(axes.get_title() for axes in figure.axes if axes.get_label() != "<colorbar>")
-        assert figure.axes[0].get_xlabel()
+        drawn = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+        assert all(axes.get_xlabel() and axes.get_ylabel() for axes in drawn)
+
+
+def test_a_colour_means_one_thing():
+    """Nothing but a class has a class's colour, nothing but a model a model's."""
+    classes, models = set(plots.COLORS.values()), {plots.BASE_COLOR, plots.FINAL_COLOR}
+    others = {plots.MARK, plots.LINE_COLOR, plots.TRAIN_COLOR, plots.VALIDATION_COLOR}
+    assert len(classes | models) == 5
+    assert not (classes | models) & (others | set(plots.CLUSTER_COLORS))
+    assert len(set(plots.CLUSTER_COLORS)) == len(plots.CLUSTER_COLORS)
+    used = set()
+    for figure in (plots.training_curves(history_frame(), 20, "02"), all_curves()):
+        used |= {to_hex(line.get_color()).upper() for axes in figure.axes for line in axes.lines}
+    assert len(used) > 3 and not used & (classes | models)
+
+
+def all_curves() -> Figure:
+    return plots.lambda_curves({0.0: history_frame(), 0.5: history_frame()})
+
+
+def test_dollars_in_names_are_no_formula(tmp_path):
+    name = r"$\price$ in $"  # as a formula it would stop the drawing
+    frame = pd.DataFrame({"source": [name], "label": [0]})
+    shares = pd.DataFrame([[0.2, 0.3, 0.5]], index=[name], columns=list(LABELS))
+    rows = [{**row, "dataset": name} for row in metric_rows()]
+    for figure in (
+        plots.class_counts(frame, "label", "Классы"),
+        plots.class_share_bars(shares, "Доли"),
+        plots.intervals(rows, "macro_f1", "Сравнение"),
+    ):
+        figure.savefig(tmp_path / "figure.png", dpi=30)
+        (label,) = figure.axes[0].get_yticklabels()
+        assert label.get_text().replace("\\$", "$").startswith(name)
 
 
 def test_every_figure_of_the_module_is_tested():
@@ -184,7 +217,8 @@ def test_confusion_matrices_show_counts_and_row_shares():
     assert cells[3] == ["1.00", "0.00", "0.00", "0.17", "0.83", "0.00", "0.17", "0.83", "0.00"]
     assert figure.axes[0].get_title() == "base: texts\ngold test, 20 texts"
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == list(LABELS)
-    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("predicted", "true")
+    labels = (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel())
+    assert labels == ("predicted class", "true class")
 
 
 def test_explained_variance_is_cumulative():

@@ -123,6 +123,19 @@ def test_notebook_cells_are_short(step):
                 assert length <= 10, f"{node.name} has {length} lines"
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_every_figure_has_a_sentence_on_how_to_read_it(step):
+    """In the prose right below it, or right above."""
+    cells = notebook(step)
+    drawing = ("figure.savefig(", "umap_view(", "embedding_spaces(")
+    for place, cell in enumerate(cells):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code" and any(name in source for name in drawing):
+            around = cells[place - 1 : place] + cells[place + 1 : place + 2]
+            prose = [c["source"] for c in around if c["cell_type"] == "markdown"]
+            assert any("How to read it" in "".join(text) for text in prose), source
+
+
 # --- the sample corpus -----------------------------------------------------------------------
 
 
@@ -191,7 +204,19 @@ def test_no_module_is_longer_than_400_lines(path):
 
 
 def test_no_paths_of_one_machine():
-    kinds = {".py", ".ipynb", ".yaml", ".yml", ".csv", ".css", ".md", ".toml", ".json", ".txt"}
+    kinds = {
+        ".py",
+        ".ipynb",
+        ".yaml",
+        ".yml",
+        ".csv",
+        ".css",
+        ".js",
+        ".md",
+        ".toml",
+        ".json",
+        ".txt",
+    }
     files = [PROJECT / "README.md"] if (PROJECT / "README.md").exists() else []
     for folder in ("src", "notebooks", "params"):
         files += [

@@ -13,8 +13,11 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import cluster_plots, plots, report
+from lib import artifacts, cluster_plots, plots, report, report_chapter, report_front, schema
+from lib.__main__ import main
 from lib.errors import UserError
+from made_up_clusters import write_run
+from made_up_run import make_run, write_manifest
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=alert(1)>"
 NAME = "04_cluster_purity"
@@ -82,7 +85,7 @@ def notebook_with_outputs(picture: bytes) -> nbformat.NotebookNode:
             execution_count=1,
             data={"text/html": table.to_html(), "text/plain": str(table)},
         ),
-        new_output("display_data", data={report.PLOTLY_MIME: json.loads(figure.to_json())}),
+        new_output("display_data", data={report_chapter.PLOTLY_MIME: json.loads(figure.to_json())}),
         new_output(
             "display_data",
             data={
@@ -145,7 +148,8 @@ def test_nothing_is_loaded_from_the_network(run_dir, name):
     styles = "".join(found.styles) + "".join(found.attributes("style"))
     assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", styles)
     scripts = [attrs.get("src") for tag, attrs in found.elements if tag == "script"]
-    assert scripts[0] == "plotly.min.js" and set(scripts) <= {"plotly.min.js", None}
+    wanted = ["plotly.min.js", None, None] if name == NAME else [None]  # own script, a figure
+    assert scripts == wanted
     assert not {tag for tag, _ in found.elements} & {"base", "iframe", "object", "embed"}
 
 
@@ -161,8 +165,7 @@ def test_hostile_texts_are_shown_and_not_run(page):
 
 def test_plotly_shows_hostile_texts_escaped(page):
     (script,) = [script for script in page.scripts if "hacked" in script]
-    start = script.index("[", script.index("Plotly.newPlot("))
-    traces, _ = json.JSONDecoder().raw_decode(script[start:])
+    traces = json.loads(script)["data"]
     hovers = [hover for trace in traces for hover in trace["text"]]
     hostile = next(hover for hover in hovers if "hacked" in hover)
     assert "&lt;script&gt;" in hostile
@@ -205,8 +208,138 @@ def test_headline_table_comes_from_the_last_step(run_dir):
     (run_dir / "06_final_eval").mkdir()
     (run_dir / "06_final_eval" / "metrics.json").write_text(json.dumps(rows), encoding="utf-8")
     front = Page(report.write(run_dir))
-    assert "0.765" in front.text and "0.745 … 0.775" in front.text and "321" in front.text
+    assert "0.765 [0.745, 0.775]" in front.text and "321" in front.text
     assert "0.812" not in front.text
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory) -> Path:
+    changes = {"03_embed_corpus": {"max_tokens": 96}, "06_final_eval": {"max_tokens": 96}}
+    return make_run(tmp_path_factory.mktemp("outputs") / "made-up", changes=changes)
+
+
+@pytest.fixture(scope="module")
+def front(complete) -> Page:
+    return Page(report.write(complete))
+
+
+def test_the_front_page_says_what_was_run(front):
+    assert "Data: sample" in front.text and "smoke test" in front.text
+    for fact in ("embedded:e5-small", "0123456789ab", "2 cores", "1 min 14 s in 6 of 6 steps"):
+        assert fact in front.text, fact
+    changed = front.text.split("Parameters that differ from the defaults")[1]
+    assert "03, 06max_tokens96256\n" in changed  # the same in two steps: one line
+    assert "04clusters122000\n" in changed and "04min_purity0.80.9\n" in changed
+    assert '01sources["sample"]["rusentiment"' in changed
+    assert "seed" not in changed and "min_confidence" not in changed
+
+
+def test_the_front_page_compares_base_and_final(front, complete):
+    rows = artifacts.read_metrics(complete, "06_final_eval")
+    chosen = [r for r in rows if r["name"] == "macro_f1" and r["dataset"] == "gold"]
+    assert [row["model"] for row in chosen] == ["base", "final", "final - base"]
+    line = front.text.split("what it shows")[1].split("\n")[0]
+    base, final, difference = chosen
+    expected = f"goldtest90{base['value']:.3f} [{base['low']:.3f}, {base['high']:.3f}]"
+    expected += f"{final['value']:.3f} [{final['low']:.3f}, {final['high']:.3f}]"
+    assert line.startswith(expected), line
+    assert f"{difference['value']:+.3f} [{difference['low']:+.3f}" in line
+    assert sum(tag == "img" for tag, _ in front.elements) == 3
+    assert front.text.count("How to read it:") == 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.01, 0.05, "final is better"),
+        (-0.05, -0.01, "final is worse"),
+        (-0.01, 0.05, "no difference shown"),
+    ],
+)
+def test_the_verdict_needs_the_whole_interval(low, high, expected):
+    assert report_front.verdict({"value": 0.02, "low": low, "high": high}) == expected
+    assert report_front.verdict(None) == "–"
+
+
+def test_commits_of_steps_are_told_apart(tmp_path):
+    run = make_run(tmp_path / "a", steps=("01_gold_data", "02_base_classifier"))
+    write_manifest(run, "02_base_classifier", {"base_model": "embedded:e5-small"}, None)
+    text = Page(report.write(run)).text
+    assert "0123456789ab (01); not recorded (02)" in text
+    assert "in 2 of 6 steps" in text
+
+
+def test_chapters_are_linked_in_order(complete, front):
+    names = list(schema.STEPS)
+    pages = [Page(complete / "report" / f"{name}.html") for name in names]
+    around = []
+    for page in pages:
+        rel = {attrs["rel"]: attrs["href"] for tag, attrs in page.elements if "rel" in attrs}
+        around.append((rel["prev"], rel["next"]))
+    files = ["index.html", *(f"{name}.html" for name in names), "index.html"]
+    assert around == list(zip(files[:-2], files[2:], strict=True))
+    for page in pages:
+        ids = page.attributes("id")
+        assert len(set(ids)) == len(ids)
+        inner = [link[1:] for link in page.attributes("href") if link.startswith("#")]
+        assert len(inner) == 2 and set(inner) <= set(ids)  # contents
+        assert page.text.count("What there is") == 2  # in the contents, and as a heading
+
+
+def test_code_is_folded_and_empty_cells_have_none(complete):
+    page = Page(complete / "report" / f"{NAME}.html")
+    folded = [attrs for tag, attrs in page.elements if tag == "details"]
+    assert len(folded) == 2 and not any("open" in attrs for attrs in folded)
+    assert sum(tag == "summary" for tag, _ in page.elements) == 2
+
+
+def test_plotly_is_stored_once_and_loaded_only_where_a_figure_is(complete, front):
+    folder = complete / "report"
+    users = [
+        p.stem for p in sorted(folder.glob("*.html")) if "src='plotly.min.js'" in p.read_text()
+    ]
+    assert users == [NAME]
+    assert len(list(folder.glob("*.js"))) == 1
+    assert all(path.stat().st_size < 2e6 for path in folder.glob("*.html"))
+
+
+def test_the_explorer_is_linked_if_it_is_there(tmp_path):
+    run = make_run(tmp_path / "a", steps=("01_gold_data",))
+    assert "explorer.html" not in Page(report.write(run)).attributes("href")
+    assert not (run / "report" / "explorer.html").exists()
+    write_run(run)
+    for path in (report.write(run), run / "report" / "01_gold_data.html"):
+        assert "explorer.html" in Page(path).attributes("href")
+    assert "01_gold_data.html" in Page(run / "report" / "explorer.html").attributes("href")
+
+
+def test_a_single_file_has_everything(complete, capsys):
+    assert main(["report", str(complete), "--single-file"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == complete / "report" / "made-up.html"
+    page = Page(path)
+    assert page.attributes("src") and all(s.startswith("data:") for s in page.attributes("src"))
+    ids, links = page.attributes("id"), page.attributes("href")
+    assert len(set(ids)) == len(ids)
+    assert all(link[1:] in ids for link in links)  # nothing outside of the file
+    assert {f"#{name}" for name in schema.STEPS} <= set(links)
+    assert sum("plotly.js v" in script for script in page.scripts) == 1
+    for name in schema.STEPS:
+        assert f"{name[:2]} · {name[3:]}" in page.text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (4.24, "4.2 s"),
+        (59.4, "59 s"),
+        (60, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_duration(seconds, expected):
+    assert report_front.duration(seconds) == expected
 
 
 def test_writing_again_replaces_the_pages(run_dir):

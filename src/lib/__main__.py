@@ -1,4 +1,4 @@
-"""The command line: `python -m lib run|step|params|report|sources|trim|bench`."""
+"""The command line: `python -m lib run|step|sweep|params|report|compare|sources|trim|bench`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--only", metavar="STEP", help="just this step")
     run.add_argument("--force", action="store_true", help="run steps that are up to date, too")
     run.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
+    run.add_argument("--no-report", action="store_true", help="do not render the notebooks")
     run.set_defaults(command=_run)
 
     step = commands.add_parser(
@@ -52,13 +53,30 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
     step.set_defaults(command=_step)
 
+    sweep = commands.add_parser("sweep", help="many runs that share steps, and their comparison")
+    _add_params(sweep)
+    sweep.add_argument("--base", type=Path, metavar="FILE", help="another parameter file")
+    sweep.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="so many steps at a time; default 1"
+    )
+    sweep.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go")
+    sweep.set_defaults(command=_sweep)
+
     show = commands.add_parser("params", help="print the validated, complete parameters")
     _add_params(show)
     show.set_defaults(command=_params)
 
     report = commands.add_parser("report", help="render a run's notebooks to HTML again")
     report.add_argument("run_dir", type=Path, help="a folder in outputs/")
+    report.add_argument("--single-file", action="store_true", help="as one file, to send by mail")
     report.set_defaults(command=_report)
+
+    compare = commands.add_parser("compare", help="runs side by side on one HTML page")
+    compare.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN", help="in outputs/")
+    compare.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page; default: beside the first run"
+    )
+    compare.set_defaults(command=_compare)
 
     sources = commands.add_parser("sources", help="list the data sets that can be named")
     sources.set_defaults(command=_sources)
@@ -110,7 +128,22 @@ def _run(options: argparse.Namespace) -> int:
         only=options.only,
         force=options.force,
         outputs=(options.outputs or runner.OUTPUTS).resolve(),
+        render=not options.no_report,
     )
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from lib import runner, sweep, sweep_runner, sweep_table
+
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: expected a whole number >= 1")
+    loaded = sweep.load(options.file, options.overrides, options.base)
+    outputs = (options.outputs or runner.OUTPUTS).resolve()
+    failed = sweep_runner.run(loaded, outputs, options.jobs)
+    sweep_table.write(loaded, outputs / loaded.name)
+    if failed:
+        print(f"{len(failed)} points failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _step(options: argparse.Namespace) -> int:
@@ -134,7 +167,15 @@ def _params(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from lib import report
 
-    print(report.write(options.run_dir))
+    write = report.write_single if options.single_file else report.write
+    print(write(options.run_dir))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from lib import compare
+
+    print(compare.write(options.run_dirs, options.out))
     return 0
 
 

@@ -68,6 +68,7 @@ class Step:
     params: StepParams
     fingerprint: dict[str, Any]
     started: float
+    commit: str | None
 
     @property
     def directory(self) -> Path:
@@ -111,6 +112,7 @@ class Step:
                 for file in sorted(self.directory.rglob("*"))
                 if file.is_file() and file.name not in (MANIFEST, PARTIAL)
             },
+            "commit": self.commit,
             "seconds": round(time.time() - self.started, 1),
             "peak_memory_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10)),
             "machine": machine(),
@@ -131,7 +133,7 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
     Raises:
         UserError: an earlier step is not complete in this run.
     """
-    from lib import distributed  # heavy, and only needed here
+    from lib import code, distributed  # heavy, and only needed here
 
     run_dir = Path(run_dir).resolve()
     for upstream in UPSTREAM[name]:
@@ -143,11 +145,14 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
     fingerprint = compute_fingerprint(name, run_dir, params)
     with distributed.main_first():
         _clear(run_dir / name, digest(fingerprint))
-    return Step(name, run_dir, params, fingerprint, time.time())
+    # now, not when the step ends: the checkout may have moved on by then
+    return Step(name, run_dir, params, fingerprint, time.time(), code.commit())
 
 
 def _clear(directory: Path, fingerprint: str) -> None:
     """Leave only what a step with this fingerprint can go on from."""
+    if directory.is_symlink():  # what it leads to belongs to another run
+        directory.unlink()
     partial = directory / PARTIAL
     resumable = partial.exists() and read_json(partial).get("fingerprint") == fingerprint
     if not resumable:
@@ -166,8 +171,11 @@ def discard_partial(name: str, run_dir: Path) -> None:
 
 
 def discard(name: str, run_dir: Path) -> None:
-    """Remove a step's folder, complete or not."""
-    shutil.rmtree(run_dir / name, ignore_errors=True)
+    """Remove a step's folder, complete or not; of a link only the link."""
+    directory = Path(run_dir) / name
+    if directory.is_symlink():
+        directory.unlink()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def read_manifest(run_dir: Path, step: str) -> dict[str, Any] | None:
@@ -255,6 +263,12 @@ def machine() -> str:
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{name}, {cores} cores, {memory:.0f} GiB"
+    return f"{name}, {cores()} cores, {memory:.0f} GiB"
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

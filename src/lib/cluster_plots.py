@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 
 from lib import LABELS
 from lib.plots import (
-    BASE_COLOR,
     CLUSTER_COLORS,
     COLORS,
-    FINAL_COLOR,
     HOVER_CHARACTERS,
+    LINE_COLOR,
     MARK,
     done,
     hover_text,
@@ -110,10 +109,10 @@ def cluster_counts(table: pd.DataFrame, chosen: int) -> Figure:
     }
     figure, axes = plt.subplots(1, len(columns), figsize=(15, 3.6))
     for axis, (column, title) in zip(axes, columns.items(), strict=True):
-        axis.plot(table["clusters"], table[column], "o-", color=FINAL_COLOR, label="raw")
+        axis.plot(table["clusters"], table[column], "o-", color=LINE_COLOR, label="raw")
         if column == "mean_purity":
             bound = table["mean_purity_lower_bound"]
-            axis.plot(table["clusters"], bound, "o-", color=BASE_COLOR, label="lower bound")
+            axis.plot(table["clusters"], bound, "o--", color=LINE_COLOR, label="lower bound")
             axis.legend()
         axis.axvline(chosen, color="black", linestyle="--", linewidth=1)
         axis.set(xscale="log", title=title, xlabel="clusters", ylabel=column.replace("_", " "))
@@ -202,7 +201,13 @@ def umap_static(points: np.ndarray, frame: pd.DataFrame, title: str) -> Figure:
     shown = right.scatter(*points.T, s=5, c=frame["purity"], cmap="viridis", vmin=1 / 3, vmax=1)
     figure.colorbar(shown, ax=right, label="purity of the text's cluster")
     for axes, what in ((left, "predicted class"), (right, "cluster purity")):
-        axes.set(title=f"{title}: {what}", xlabel="UMAP 1", ylabel="UMAP 2", xticks=[], yticks=[])
+        axes.set(
+            title=f"{title}: {what}",
+            xlabel="UMAP 1 (no unit)",
+            ylabel="UMAP 2 (no unit)",
+            xticks=[],
+            yticks=[],
+        )
     return done(figure)
 
 

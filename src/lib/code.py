@@ -1,7 +1,8 @@
-"""Fingerprint of a step's code: its notebook and the library modules that it uses.
+"""A step's code: its fingerprint, and the commit that it belongs to.
 
-Found by following import statements, so that a change in a module concerns just the steps that
-import it, directly or through others. Comments and layout do not count.
+The fingerprint covers the notebook and the library modules that it uses, found by following import
+statements, so that a change in a module concerns just the steps that import it, directly or through
+others. Comments and layout do not count.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -39,6 +41,26 @@ def fingerprint(step: str) -> dict[str, str]:
             found[f"{module}.py"] = _digest(tree)
             waiting |= _imports(tree)
     return dict(sorted(found.items()))
+
+
+def commit() -> str | None:
+    """The checked-out commit, 12 hex digits; None outside a git checkout or without git.
+
+    Where tracked files differ from it, the words `with changes` follow.
+    """
+    try:
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != PROJECT.resolve():
+            return None  # installed somewhere inside another repository
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+        return _git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(PROJECT), "--no-optional-locks", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    return done.stdout.strip()
 
 
 @cache

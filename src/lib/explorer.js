@@ -110,23 +110,21 @@ function drawMap() {
   }));
   traces.push({
     type: "scattergl", mode: "markers", name: "chosen cluster", hoverinfo: "skip", x: [], y: [],
-    marker: { size: 9, symbol: "circle-open", color: ink(), line: { width: 1.5 } },
+    marker: { size: 9, symbol: "circle-open", color: "#1c1c1c", line: { width: 1.5 } },
   });
-  const axis = (title) => ({ title: { text: title }, showticklabels: false, zeroline: false, gridcolor: "#8884" });
+  const axis = (title) => ({ title: { text: title }, showticklabels: false, zeroline: false });
   const layout = {
-    xaxis: axis("UMAP 1"), yaxis: axis("UMAP 2"), hovermode: "closest", dragmode: "pan",
-    margin: { l: 40, r: 10, t: 10, b: 40 }, paper_bgcolor: "transparent", plot_bgcolor: "transparent",
-    font: { color: ink() }, legend: { orientation: "h", y: 1.05, itemsizing: "constant" },
+    xaxis: axis("UMAP 1 (no unit)"), yaxis: axis("UMAP 2 (no unit)"), hovermode: "closest",
+    dragmode: "pan", margin: { l: 40, r: 10, t: 10, b: 40 },
+    legend: { orientation: "h", y: 1.05, itemsizing: "constant" },
   };
-  Plotly.newPlot("map", traces, layout, { responsive: true, scrollZoom: true, displaylogo: false });
+  Plotly.newPlot("map", traces, reportPaint(layout), { responsive: true, scrollZoom: true, displaylogo: false });
   const figure = byId("map");
   const place = (event) => places[event.points[0].curveNumber][event.points[0].pointNumber];
   figure.on("plotly_click", (event) => choose(map.cluster[place(event)]));
   figure.on("plotly_hover", (event) => showHover(place(event), event.event));
   figure.on("plotly_unhover", () => { byId("hover").hidden = true; });
 }
-
-const ink = () => getComputedStyle(document.body).color;
 
 function showHover(place, { clientX, clientY }) {
   const cluster = map.cluster[place], number = map.text[place];
@@ -263,25 +261,22 @@ function reset() {
   fade();
 }
 
-document.title = `Cluster explorer: ${DATA.run.name}`;
-byId("limits").textContent = DATA.limits;
-byId("run").textContent = DATA.run.note;
-byId("number").max = clusters.size.length - 1;
-drawMap();
-fillList();
-reset();
-for (const id of ["purity", "confidence"]) {
-  byId(id).addEventListener("input", showKept);
-  byId(id).addEventListener("change", fade);
-}
-byId("reset").addEventListener("click", reset);
-byId("order").addEventListener("change", fillList);
-byId("list").addEventListener("change", (event) => choose(Number(event.target.value)));
-byId("number").addEventListener("change", (event) => choose(event.target.valueAsNumber));
-byId("search").addEventListener("input", search);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  Plotly.relayout("map", { "font.color": ink() });
-  Plotly.restyle("map", { "marker.color": ink() }, [LABELS.length]);
+addEventListener("DOMContentLoaded", () => {
+  byId("limits").textContent = DATA.limits;
+  byId("run").textContent = DATA.run.note;
+  byId("number").max = clusters.size.length - 1;
+  drawMap();
+  fillList();
+  reset();
+  for (const id of ["purity", "confidence"]) {
+    byId(id).addEventListener("input", showKept);
+    byId(id).addEventListener("change", fade);
+  }
+  byId("reset").addEventListener("click", reset);
+  byId("order").addEventListener("change", fillList);
+  byId("list").addEventListener("change", (event) => choose(Number(event.target.value)));
+  byId("number").addEventListener("change", (event) => choose(event.target.valueAsNumber));
+  byId("search").addEventListener("input", search);
+  const named = /^#cluster=(\d+)$/.exec(location.hash);
+  if (named) choose(Number(named[1]));
 });
-const named = /^#cluster=(\d+)$/.exec(location.hash);
-if (named) choose(Number(named[1]));

@@ -7,15 +7,14 @@ texts; counts are of all texts. Its size is limited whatever the run's: see MAX_
 from __future__ import annotations
 
 import base64
-import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lib import LABELS, explorer
-from lib.artifacts import atomic
+from lib import LABELS, explorer, report_page
 from lib.explorer import KINDS, Explorer
 from lib.plots import COLORS
 from lib.threshold_counts import steps
@@ -31,34 +30,36 @@ CHARACTERS = 300  # of a text
 NEAREST = 5
 
 
-def write(run_dir: Path, target_dir: Path) -> Path | None:
+def write(run_dir: Path, target_dir: Path, links: report_page.Links = ()) -> Path | None:
     """Write explorer.html; a page of an earlier state of the run is removed.
 
     Args:
-        target_dir: the report's folder, where plotly.min.js lies.
+        target_dir: the report's folder, where plotly's script lies.
+        links: the report's navigation.
     Returns:
         Its path, or None if step 04 has not left what it needs.
     """
     target = Path(target_dir) / NAME
-    target.unlink(missing_ok=True)
     if not explorer.is_ready(run_dir):
+        target.unlink(missing_ok=True)
         return None
-    with atomic(target) as temporary:
-        temporary.write_text(page(explorer.load(run_dir)), encoding="utf-8")
+    report_page.write(target, page(explorer.load(run_dir), links))
     return target
 
 
-def page(run: Explorer) -> str:
+def page(run: Explorer, links: report_page.Links = ()) -> str:
     """The page as HTML."""
+    body, style, script = (
+        (FOLDER / name).read_text(encoding="utf-8")
+        for name in ("explorer.html", "explorer.css", "explorer.js")
+    )
     # in a script element "<" could begin its end; in JSON it may be written as its code
     data = json.dumps(page_data(run), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    template = (FOLDER / "explorer.html").read_text(encoding="utf-8")
-    script = (FOLDER / "explorer.js").read_text(encoding="utf-8")
-    title = html.escape(f"Cluster explorer: {run.run_dir.name}")
-    head, _, tail = template.replace("<title>Cluster explorer", f"<title>{title}").partition(
-        "{{DATA}}"
-    )
-    return head + data.replace("<", "\\u003c") + tail.replace("{{SCRIPT}}", script)
+    before, between, after = re.split(r"\{\{(?:DATA|SCRIPT)\}\}", body)
+    body = before + data.replace("<", "\\u003c") + between + script + after
+    head = f"{report_page.plotly_tag()}<style>{style}</style>"
+    title = f"Cluster explorer: {run.run_dir.name}"
+    return report_page.page(title, body, links, here=NAME, plotly_script=head)
 
 
 def page_data(run: Explorer) -> dict[str, Any]:

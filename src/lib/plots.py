@@ -1,7 +1,9 @@
 """Figures: one look and fixed class colours for all. Every function returns its figure.
 
-Static ones are matplotlib/seaborn figures, interactive ones plotly figures. Colours are from the
-Okabe-Ito palette, safe for colour-blind readers. Texts are escaped before they enter a hover.
+Static ones are matplotlib/seaborn figures, interactive ones plotly figures. A colour means one
+thing everywhere: classes and models have theirs from the Okabe-Ito palette, all else takes others,
+from Paul Tol's muted scheme; both are safe for colour-blind readers. Quantities in order are
+viridis. Texts are escaped before they enter a hover.
 """
 
 from __future__ import annotations
@@ -21,20 +23,21 @@ from lib import LABELS
 
 COLORS = {"negative": "#D55E00", "neutral": "#8C8C8C", "positive": "#0072B2"}
 BASE_COLOR, FINAL_COLOR, MARK = "#56B4E9", "#009E73", "#CC79A7"
+TRAIN_COLOR, VALIDATION_COLOR = "#999933", "#332288"
+LINE_COLOR = "#332288"
+"""Of a single line that is about no class and no model."""
 CLUSTER_COLORS = [
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#56B4E9",
-    "#CC79A7",
-    "#8C8C8C",
+    "#CC6677",
     "#332288",
+    "#DDCC77",
     "#117733",
+    "#88CCEE",
     "#882255",
-    "#999933",
     "#44AA99",
+    "#999933",
+    "#AA4499",
 ]
+"""Nine that no class has (Paul Tol's muted scheme): for clusters, and for runs side by side."""
 HOVER_CHARACTERS = 200
 
 pio.renderers.default = "plotly_mimetype"  # JupyterLab draws it; the report has its own script
@@ -47,8 +50,9 @@ def class_counts(frame: pd.DataFrame, column: str, title: str) -> Figure:
     counts = counts.reindex(columns=range(len(LABELS)), fill_value=0)
     counts.columns = list(LABELS)
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(counts) + 1.6))
+    counts.index = [plain(source) for source in counts.index]
     counts.plot.barh(stacked=True, ax=axes, color=[COLORS[name] for name in LABELS])
-    axes.set(title=title, xlabel="texts", ylabel="")
+    axes.set(title=title, xlabel="texts", ylabel="source")
     axes.legend(title="class")
     return done(figure)
 
@@ -60,7 +64,9 @@ def length_histogram(lengths: pd.DataFrame) -> Figure:
         characters = rows["characters"].clip(lower=1)
         bins = np.geomspace(1, max(10, characters.max()), 40)
         axes.hist(characters, bins=bins, histtype="step", linewidth=2, density=True, label=name)
-    axes.set(xscale="log", title="Text lengths", xlabel="characters", ylabel="density")
+    axes.set(
+        xscale="log", title="Text lengths", xlabel="characters", ylabel="density per character"
+    )
     axes.legend()
     return done(figure)
 
@@ -68,7 +74,7 @@ def length_histogram(lengths: pd.DataFrame) -> Figure:
 def training_curves(history: pd.DataFrame, overfit_step: int | None, title: str) -> Figure:
     """Macro-F1 and losses by step; the kept checkpoint and the start of overfitting are marked."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4))
-    left.plot(history["step"], history["validation_macro_f1"], "o-", color=FINAL_COLOR)
+    left.plot(history["step"], history["validation_macro_f1"], "o-", color=VALIDATION_COLOR)
     best = history[history["best"]].iloc[0]
     left.plot(
         best["step"],
@@ -79,10 +85,11 @@ def training_curves(history: pd.DataFrame, overfit_step: int | None, title: str)
         label=f"kept: step {best['step']:.0f}, {best['validation_macro_f1']:.3f}",
     )
     left.set(title=f"{title}: macro-F1 on validation", xlabel="optimiser steps", ylabel="macro-F1")
-    right.plot(history["step"], history["train_class_loss"], "o-", color=BASE_COLOR, label="train")
-    right.plot(
-        history["step"], history["validation_loss"], "o-", color=FINAL_COLOR, label="validation"
-    )
+    for column, color, name in (
+        ("train_class_loss", TRAIN_COLOR, "train"),
+        ("validation_loss", VALIDATION_COLOR, "validation"),
+    ):
+        right.plot(history["step"], history[column], "o-", color=color, label=name)
     right.set(title=f"{title}: cross-entropy", xlabel="optimiser steps", ylabel="nats per text")
     if overfit_step is not None:
         for axes in (left, right):
@@ -99,21 +106,22 @@ def training_curves(history: pd.DataFrame, overfit_step: int | None, title: str)
 
 
 def lambda_curves(histories: dict[float, pd.DataFrame]) -> Figure:
-    """Both loss parts and validation macro-F1 by step, one colour per λ_metric."""
+    """Both loss parts and validation macro-F1 by step, one shade per λ_metric."""
     figure, axes = plt.subplots(1, 3, figsize=(15, 4))
     columns = {
         "train_class_loss": ("cross-entropy (train)", "nats per text"),
         "train_metric_loss": ("SupCon (train)", "nats per text"),
         "validation_macro_f1": ("macro-F1 (validation)", "macro-F1"),
     }
-    for number, (value, history) in enumerate(histories.items()):
+    shades = sns.color_palette("viridis", len(histories))
+    for color, (value, history) in zip(shades, histories.items(), strict=True):
         for axis, (column, (title, label)) in zip(axes, columns.items(), strict=True):
             axis.plot(
                 history["step"],
                 history[column],
                 "o-",
                 label=f"λ_metric = {value:g}",
-                color=CLUSTER_COLORS[number % len(CLUSTER_COLORS)],
+                color=color,
             )
             axis.set(title=title, xlabel="optimiser steps", ylabel=label)
     axes[0].legend()
@@ -160,7 +168,9 @@ def confusion_matrices(matrices: dict[str, np.ndarray], dataset: str) -> Figure:
                 xticklabels=LABELS,
                 yticklabels=LABELS,
             )
-            axis.set(title=f"{name}: {kind}\n{dataset}", xlabel="predicted", ylabel="true")
+            axis.set(
+                title=f"{name}: {kind}\n{dataset}", xlabel="predicted class", ylabel="true class"
+            )
     return done(figure)
 
 
@@ -168,11 +178,11 @@ def explained_variance(ratio: np.ndarray) -> Figure:
     """Cumulative explained variance by number of components."""
     figure, axes = plt.subplots(figsize=(7, 3.5))
     total = np.cumsum(ratio)
-    axes.plot(np.arange(1, len(total) + 1), total, color=FINAL_COLOR)
+    axes.plot(np.arange(1, len(total) + 1), total, color=LINE_COLOR)
     axes.set(
         title=f"PCA: {len(total)} components explain {total[-1]:.1%} of the variance",
         xlabel="components",
-        ylabel="cumulative share",
+        ylabel="cumulative share of variance",
         ylim=(0, 1.02),
     )
     return done(figure)
@@ -210,8 +220,9 @@ def embedding_spaces(spaces: dict[str, np.ndarray], frame: pd.DataFrame, title: 
 def class_share_bars(shares: pd.DataFrame, title: str) -> Figure:
     """Horizontal stacked bars, one per row of shares (see `lib.evaluation.class_shares`)."""
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(shares) + 1.6))
-    shares[::-1].plot.barh(stacked=True, ax=axes, color=[COLORS[name] for name in LABELS])
-    axes.set(title=title, xlabel="share of texts", ylabel="", xlim=(0, 1))
+    shares = shares[::-1].set_axis([plain(name) for name in shares.index[::-1]])
+    shares.plot.barh(stacked=True, ax=axes, color=[COLORS[name] for name in LABELS])
+    axes.set(title=title, xlabel="share of texts", ylabel="set of texts", xlim=(0, 1))
     axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5))
     return done(figure)
 
@@ -228,9 +239,8 @@ def intervals(rows: list[dict], name: str, title: str) -> Figure:
                 y = places.index(place) + shift
                 axes.plot([row["low"], row["high"]], [y, y], color=color, linewidth=3)
                 axes.plot(row["value"], y, "o", color=color, label=model if y < 0.5 else None)
-    axes.set(
-        title=title, xlabel=f"{name} (95% interval)", yticks=range(len(places)), yticklabels=places
-    )
+    axes.set(title=title, xlabel=f"{name.replace('_', '-')} (95% interval)", ylabel="data set")
+    axes.set_yticks(range(len(places)), [plain(place) for place in places])
     axes.invert_yaxis()
     axes.legend()
     return done(figure)
@@ -244,6 +254,11 @@ def hover_text(text: str, characters: int = HOVER_CHARACTERS) -> str:
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
+def plain(text: str) -> str:
+    """A text from data as a label of a static figure, where dollars would begin a formula."""
+    return str(text).replace("$", r"\$")
+
+
 def map_layout(figure: go.Figure, title: str) -> go.Figure:
     """The look of an interactive map; changes and returns `figure`."""
     figure.update_layout(
@@ -253,8 +268,8 @@ def map_layout(figure: go.Figure, title: str) -> go.Figure:
         hoverlabel={"align": "left"},
         margin={"l": 20, "r": 20, "t": 90, "b": 40},
     )
-    figure.update_xaxes(showticklabels=False, title="UMAP 1")
-    figure.update_yaxes(showticklabels=False, title="UMAP 2")
+    figure.update_xaxes(showticklabels=False, title="UMAP 1 (no unit)")
+    figure.update_yaxes(showticklabels=False, title="UMAP 2 (no unit)")
     return figure
 
 

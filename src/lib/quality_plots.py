@@ -46,7 +46,8 @@ def space_quality(rows: list[dict[str, Any]], title: str) -> Figure:
                 if "low" in row:
                     axis.plot([place + shift] * 2, [row["low"], row["high"]], color="black")
         axis.axhline(0, color="black", linewidth=0.8)
-        axis.set(title=f"{what}\n{title}", xlabel="class", ylabel=what)
+        kind = "pair of classes" if "centroids" in what else "class"
+        axis.set(title=f"{what}\n{title}", xlabel=kind, ylabel=what)
         axis.set_xticks(range(len(names)), list(names))
     axes[0].legend(loc="lower right")
     return _done(figure)
@@ -70,7 +71,7 @@ def robustness(rows: list[dict[str, Any]], title: str) -> Figure:
             axes.plot(row["value"], y, "o", color=color, label=model if y < 0.5 else None)
             if row["perturbation"] == names[0]:
                 axes.axvline(row["value"], color=color, linestyle="--", linewidth=1)
-    axes.set(title=title, xlabel="macro-F1 (95% interval)", ylabel="texts")
+    axes.set(title=title, xlabel="macro-F1 (95% interval)", ylabel="how the texts are written")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.legend()
@@ -79,19 +80,20 @@ def robustness(rows: list[dict[str, Any]], title: str) -> Figure:
 
 def reliability(curves: dict[tuple[str, str], pd.DataFrame], title: str) -> Figure:
     """Accuracy by confidence, one panel per model, before and after temperature scaling; the area
-    of a dot is its number of texts, the dashed diagonal is perfect calibration.
+    of a dot is its number of texts, the dotted diagonal is perfect calibration.
 
     Args:
         curves: (model, "before" or "after") -> table of `lib.calibration.reliability`.
     """
     figure, axes = plt.subplots(1, len(MODEL_COLORS), figsize=(11, 5), sharey=True)
     for axis, (model, color) in zip(axes, MODEL_COLORS.items(), strict=True):
-        axis.plot([0, 1], [0, 1], "--", color="black", linewidth=1)
-        for when, shade in (("before", "#8C8C8C"), ("after", color)):
+        axis.plot([0, 1], [0, 1], ":", color="black", linewidth=1)
+        for when, style, face in (("before", "--", "none"), ("after", "-", color)):
             table = curves[model, when]
+            x, y = table["confidence"], table["accuracy"]
             area = 400 * table["texts"] / table["texts"].sum() + 8
-            axis.plot(table["confidence"], table["accuracy"], color=shade, label=f"{when} scaling")
-            axis.scatter(table["confidence"], table["accuracy"], s=area, color=shade, alpha=0.7)
+            axis.plot(x, y, style, color=color, label=f"{when} scaling")
+            axis.scatter(x, y, s=area, edgecolors=color, facecolors=face, alpha=0.8)
         axis.set(
             title=f"{model}: {title}",
             xlabel="confidence (probability of the predicted class)",

@@ -11,7 +11,7 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from lib import artifacts, code, encoder, report, sources
+from lib import artifacts, code, encoder, report, report_front, sources
 from lib.errors import UserError
 from lib.evaluation import metrics_table
 from lib.params import RunParams
@@ -30,12 +30,14 @@ def run(
     only: str | None = None,
     force: bool = False,
     outputs: Path = OUTPUTS,
+    render: bool = True,
 ) -> int:
     """Run the chosen steps of a run into outputs/<run>/ and write its report.
 
     Args:
         first, last, only: names, or beginnings of names such as `03`.
         force: run steps even if they are up to date.
+        render: write the report.
     Returns:
         0, or 1 if a notebook failed for another reason than bad input.
     Raises:
@@ -55,6 +57,8 @@ def run(
             artifacts.discard(name, run_dir)
         if not execute(name, run_dir, params.steps[name], title):
             return 1
+    if not render:
+        return 0
     page = report.write(run_dir)
     print_summary(run_dir, page, time.time() - started)
     return 0
@@ -181,5 +185,5 @@ def print_summary(run_dir: Path, page: Path, seconds: float) -> None:
     """Print the figures of the run, and where the report is."""
     rows = artifacts.read_metrics(run_dir, "06_final_eval")
     if rows:
-        print("\n" + metrics_table(report.headline(rows)).to_string(index=False))
+        print("\n" + metrics_table(report_front.headline(rows)).to_string(index=False))
     print(f"\n{seconds:.0f} s in all. Report: {page}")

@@ -1,0 +1,90 @@
+"""The artefacts of steps 01 and 04 from made-up texts and vectors, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import artifacts, cluster_texts, purity, reliability
+from lib.kmeans import KMeans
+from lib.projection import write_map
+from lib.schema import ClusterPurityParams
+from lib.tables import write_corpus
+
+HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+TOPICS = ["банк кредит", "фильм актёр", "телефон зарядка", "ресторан обед", "машина двигатель"]
+TOPICS += ["отель пляж", "книга автор", "врач больница"]
+
+
+def made_up_texts(cluster: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """A text of each cluster: its topic's words, a word of its own, a few common ones."""
+    common = ["вчера", "очень", "просто", "хороший", "плохой", "новый", "сильно", "дорого"]
+    return [
+        f"{TOPICS[c % len(TOPICS)]} слово{c} {' '.join(rng.choice(common, 4))} номер {i}"
+        for i, c in enumerate(cluster)
+    ]
+
+
+def write_run(
+    run_dir: Path,
+    texts: int = 600,
+    clusters: int = 8,
+    *,
+    map_points: int = 300,
+    seed: int = 0,
+    words: list[str] | None = None,
+    **params: object,
+) -> Path:
+    """A run folder with what the explorer reads; every cluster has a text, the first is HOSTILE.
+
+    Args:
+        words: the texts; made up if not given.
+        params: of step 04.
+    """
+    rng = np.random.default_rng(seed)
+    centroids = rng.normal(size=(clusters, 4)).astype(np.float32) * 4
+    cluster = np.concatenate([np.arange(clusters), rng.integers(0, clusters, texts - clusters)])
+    cluster = cluster.astype(np.int32)
+    vectors = (centroids[cluster] + rng.normal(size=(texts, 4))).astype(np.float32)
+    probabilities = rng.dirichlet([0.5, 0.5, 0.5], texts)
+    lean = rng.dirichlet([0.3, 0.3, 0.3], clusters)  # some clusters are purer than others
+    probabilities = (0.3 * probabilities + 0.7 * lean[cluster]).astype(np.float32)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    words = words or [f"=1+1 {HOSTILE}", *made_up_texts(cluster[1:], rng)]
+    audit = np.where(rng.random(texts) < 0.3, rng.integers(0, 3, texts), -1)
+    right = (audit >= 0) & (rng.random(texts) < 0.6)
+    corpus = pd.DataFrame(
+        {
+            "text_id": [f"{i:016x}" for i in range(texts)],
+            "text": words,
+            "source": rng.choice(
+                ["отзывы", "соцсети", f"<b>{HOSTILE}</b>"], texts, p=[0.6, 0.3, 0.1]
+            ),
+            "audit_label": pd.Series(np.where(right, predicted, audit)).replace(-1, None),
+        }
+    )
+    folder = run_dir / "01_gold_data" / "corpus"
+    for number, start in enumerate(range(0, texts, 40_000)):
+        write_corpus(corpus[start : start + 40_000], folder / f"part-{number:05d}.parquet")
+    p = ClusterPurityParams(
+        clusters=clusters, **{"min_purity": 0.6, "min_confidence": 0.5} | params
+    )
+    table = purity.purity_table(cluster, probabilities, clusters)
+    columns = {
+        "cluster": cluster,
+        "distance": np.linalg.norm(vectors - centroids[cluster], axis=1),
+        "predicted": predicted,
+        "confidence": confidence,
+        "kept": reliability.reliable(cluster, probabilities, table, **reliability.options(p)),
+    }
+    target = run_dir / "04_cluster_purity"
+    cluster_texts.write_clusters(target / "clusters.parquet", folder, columns, table)
+    table.to_csv(target / "purity.csv")
+    KMeans(centroids, 1.0).save(target / "kmeans.npz")
+    shown = cluster_texts.stratified_sample(cluster, map_points, seed)
+    write_map(target / "umap.parquet", shown, vectors[shown, :2])
+    manifest = {"parameters": p.model_dump(mode="json"), "outputs": {}}
+    artifacts.write_json(target / "manifest.json", manifest)
+    return run_dir
