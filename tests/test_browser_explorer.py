@@ -267,11 +267,18 @@ def test_the_notebook_runs_in_jupyterlab(run, jupyterlab, browser_page):
     )
 
     row = int(run.search("window.hacked")[0])
-    page.mouse.click(*page.evaluate(PLACE, point_of(run, row)))
+    page.locator(".js-plotly-plot").scroll_into_view_if_needed()
+    place = page.evaluate(PLACE, point_of(run, row))
+    page.mouse.move(*place)
+    page.mouse.click(*place)
     card = page.locator(".widget-html-content", has_text="Nearest clusters").first
     card.get_by_text("Cluster 0", exact=True).wait_for()
-    texts = page.locator(".widget-html-content ol").last
-    assert HOSTILE in texts.text_content()
+    hover = page.locator(".js-plotly-plot .hovertext").first
+    assert "<script>window.hacked=1</script>" in hover.text_content()
+    query = page.get_by_placeholder("words in a text")
+    query.fill("window.hacked")
+    query.press("Enter")
+    page.locator(".widget-html-content ol li", has_text=HOSTILE).first.wait_for()
     assert page.evaluate("typeof window.hacked") == "undefined"
     outside = [r for r in browser_page.requests if not r.startswith("http://127.0.0.1:")]
     assert outside == []

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from tqdm import tqdm
 
 WORD = re.compile(r"[^\W\d_]{2,}")
 FUNCTION_WORDS = {"PREP", "CONJ", "PRCL", "NPRO"}  # prepositions, conjunctions, particles, pronouns
@@ -88,7 +89,8 @@ def _lemmas(forms: Sequence[str], frequency: np.ndarray) -> tuple[list[str], np.
     """Distinct lemmas, and the lemma int64 of every form; -1 for those without."""
     numbers: dict[str, int] = {}
     of_form = np.full(len(forms), -1, dtype=np.int64)
-    for place in np.argsort(-frequency, kind="stable")[:MAX_FORMS]:
+    places = np.argsort(-frequency, kind="stable")[:MAX_FORMS]
+    for place in tqdm(places, desc="lemmas", leave=False, disable=len(places) < 20_000):
         if (found := lemma(forms[place])) is not None:
             of_form[place] = numbers.setdefault(found, len(numbers))
     return list(numbers), of_form
