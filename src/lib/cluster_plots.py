@@ -153,6 +153,7 @@ def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
         )
         by_purity.append(part["purity"].astype(float).round(2).tolist())
         by_cluster.append((part["cluster"] % len(CLUSTER_COLORS)).tolist())
+    traces = list(range(len(LABELS)))  # more may be added to the figure
     plain = {"marker.showscale": False}
     buttons = {
         "predicted class": {"marker.color": [COLORS[name] for name in LABELS], **plain},
@@ -181,7 +182,7 @@ def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
                 "y": 1.08,
                 "xanchor": "left",
                 "buttons": [
-                    {"label": f"colour: {name}", "method": "restyle", "args": [change]}
+                    {"label": f"colour: {name}", "method": "restyle", "args": [change, traces]}
                     for name, change in buttons.items()
                 ],
             }

@@ -22,7 +22,7 @@ FADED = 0.06
 HITS = 30  # texts that a search shows
 LISTED = 2_000  # entries of the list of clusters
 ORDERS = {"purest first": False, "most mixed first": True}
-WIDE = widgets.Layout(width="98%")
+WIDE = {"width": "98%"}
 
 
 class ExplorerWidget(widgets.VBox):

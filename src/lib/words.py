@@ -1,9 +1,10 @@
-"""Characteristic words of clusters: class-based TF-IDF over lemmas.
+"""Characteristic words of clusters: class-based TF-IDF over stems.
 
-Lemmas come from pymorphy3, the kept-up successor of pymorphy2 with the OpenCorpora dictionary.
-Lemmas and not stems: they read as words, and the dictionary's part of speech tells function words
-from others, so that no list of stop words is needed. A word form is looked up once, however often
-it occurs.
+Stems come from Snowball's Russian algorithm (PyStemmer, the binding of the Snowball project
+itself). Lemmas by pymorphy3 read better but are found at some 2,500 word forms per second here
+against 93,000 stems: a minute against two seconds for the 139,000 forms of 73,000 real texts.
+Instead a stem is shown as the most frequent of its word forms. Stems treat slang and misspelt
+words, which no dictionary has, like any other.
 
 Reference: class-based TF-IDF: Grootendorst 2022, arXiv:2203.05794, section 3.3.
 """
@@ -12,18 +13,25 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterable, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
+import Stemmer
 from scipy.sparse import csr_matrix
-from tqdm import tqdm
 
 WORD = re.compile(r"[^\W\d_]{2,}")
-FUNCTION_WORDS = {"PREP", "CONJ", "PRCL", "NPRO"}  # prepositions, conjunctions, particles, pronouns
-MAX_FORMS = 200_000  # word forms looked up: the most frequent ones
 MIN_TEXTS = 2  # of the cluster: a word of a single text says nothing of a cluster
+# what the Russian stop words of Snowball have in common: they hold sentences together
+FUNCTION_WORDS = set(
+    """
+    а без более бы был была были было быть в вам вас весь во вот все всегда всего всех вы где да
+    даже для до его ее если есть еще же за здесь и из или им их к как какая какой когда кто ли либо
+    лишь мне может мой моя мы на над надо нам нас наш не него нее ней нет ни них но ну о об один он
+    она они оно от перед по под после потом потому при про раз с сам свой свою себе себя со так также
+    такая такие такой там тебе тебя тем теперь то тогда того тоже той только том тот тут ты у уже
+    хоть чего чем через что чтобы чтоб чуть эта эти этих это этого этой этом этот эту я
+    """.split()
+)
 
 
 def cluster_words(
@@ -41,25 +49,34 @@ def cluster_words(
     vocabulary: dict[str, int] = {}
     forms, sizes = array("q"), array("q")
     for text in texts:
-        found = set(WORD.findall(text.lower().replace("ё", "е")))
-        forms.extend(vocabulary.setdefault(word, len(vocabulary)) for word in found)
+        found = set(WORD.findall(text.lower().replace("ё", "е"))) - FUNCTION_WORDS
+        forms.extend(vocabulary.setdefault(word, len(vocabulary)) for word in sorted(found))
         sizes.append(len(found))
-    forms = np.frombuffer(forms, dtype=np.int64) if forms else np.empty(0, np.int64)
-    rows = np.repeat(np.asarray(assigned, dtype=np.int64), np.asarray(sizes, dtype=np.int64))
-    counts = _count(rows, forms, (clusters, len(vocabulary)))
-    lemmas, of_form = _lemmas(list(vocabulary), np.bincount(forms, minlength=len(vocabulary)))
-    known = np.flatnonzero(of_form >= 0)
-    counts = counts[:, known] @ _count(np.arange(len(known)), of_form[known], (-1, len(lemmas)))
-    return _strongest(counts, class_tf_idf(counts), lemmas, count)
+    form = np.array(forms, dtype=np.int64)
+    text = np.repeat(np.arange(len(sizes)), sizes)
+    shown, of_form = _stems(list(vocabulary), np.bincount(form, minlength=len(vocabulary)))
+    pairs = np.unique(text * max(1, len(shown)) + of_form[form])  # two forms in a text count once
+    text, stem = np.divmod(pairs, max(1, len(shown)))
+    ones = np.ones(len(pairs), dtype=np.int64)
+    counts = csr_matrix((ones, (np.asarray(assigned)[text], stem)), (clusters, len(shown)))
+    weights = class_tf_idf(counts)
+    result = []
+    for start, end in zip(counts.indptr, counts.indptr[1:], strict=False):
+        often = counts.data[start:end] >= MIN_TEXTS
+        stem, weight = counts.indices[start:end][often], weights.data[start:end][often]
+        best = np.lexsort((stem, -weight))[:count]
+        result.append([shown[number] for number in stem[best]])
+    return result
 
 
 def class_tf_idf(counts: csr_matrix) -> csr_matrix:
-    """Weight of each word in each cluster: tf * log(1 + A / f).
+    """Weight of each word in each cluster: tf * log(1 + A / f); stored in the order of counts.
 
     Args:
         counts: [clusters, words]; tf is a word's share of its cluster's words, f its count in all
             clusters, A the mean number of words per cluster (of those that have words).
     """
+    counts.sum_duplicates()
     weights = counts.astype(np.float64)
     in_cluster = np.asarray(weights.sum(1)).ravel()
     in_all = np.asarray(weights.sum(0)).ravel()
@@ -70,45 +87,15 @@ def class_tf_idf(counts: csr_matrix) -> csr_matrix:
     return weights
 
 
-def lemma(word: str) -> str | None:
-    """Dictionary form of a word in lower case; None for a function word."""
-    parse = _analyzer().parse(word)[0]
-    if parse.tag.POS in FUNCTION_WORDS or "Apro" in parse.tag:  # Apro: этот, такой, весь
-        return None
-    return parse.normal_form.replace("ё", "е")
-
-
-@cache
-def _analyzer() -> Any:
-    import pymorphy3  # loads its dictionary: only where it is used
-
-    return pymorphy3.MorphAnalyzer(lang="ru")
-
-
-def _lemmas(forms: Sequence[str], frequency: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Distinct lemmas, and the lemma int64 of every form; -1 for those without."""
+def _stems(forms: list[str], frequency: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The most frequent form of every stem, and the stem int64 of every form."""
+    stems = Stemmer.Stemmer("russian").stemWords(forms)
     numbers: dict[str, int] = {}
-    of_form = np.full(len(forms), -1, dtype=np.int64)
-    places = np.argsort(-frequency, kind="stable")[:MAX_FORMS]
-    for place in tqdm(places, desc="lemmas", leave=False, disable=len(places) < 20_000):
-        if (found := lemma(forms[place])) is not None:
-            of_form[place] = numbers.setdefault(found, len(numbers))
-    return list(numbers), of_form
-
-
-def _count(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> csr_matrix:
-    shape = (len(rows) if shape[0] < 0 else shape[0], shape[1])
-    return csr_matrix((np.ones(len(rows), dtype=np.int64), (rows, columns)), shape)
-
-
-def _strongest(
-    counts: csr_matrix, weights: csr_matrix, lemmas: list[str], count: int
-) -> list[list[str]]:
-    result = []
-    for start, end in zip(counts.indptr, counts.indptr[1:], strict=False):
-        words, weight = weights.indices[start:end], weights.data[start:end]
-        often = counts.data[start:end] >= MIN_TEXTS
-        words, weight = words[often], weight[often]
-        best = np.lexsort((words, -weight))[:count]
-        result.append([lemmas[word] for word in words[best]])
-    return result
+    shown: list[str] = []
+    of_form = np.empty(len(forms), dtype=np.int64)
+    for place in np.argsort(-frequency, kind="stable"):
+        number = numbers.setdefault(stems[place], len(numbers))
+        if number == len(shown):
+            shown.append(forms[place])
+        of_form[place] = number
+    return shown, of_form
