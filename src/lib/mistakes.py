@@ -13,6 +13,7 @@ import html
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 
 from lib import LABELS
 from lib.final_eval import MODELS
@@ -63,6 +64,11 @@ def pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Mistakes by pair of classes, most frequent first: true, predicted, mistakes, and marked."""
     groups = table.groupby(["true", "predicted"])[MARK].agg(mistakes="size", marked="sum")
     return groups.sort_values("mistakes", ascending=False, kind="stable").reset_index()
+
+
+def show(table: pd.DataFrame, count: int) -> HTML:
+    """`to_html` for the end of a notebook's cell."""
+    return HTML(to_html(table, count))
 
 
 def to_html(table: pd.DataFrame, count: int) -> str:
