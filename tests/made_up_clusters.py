@@ -83,7 +83,7 @@ def write_run(
     cluster_texts.write_clusters(target / "clusters.parquet", folder, columns, table)
     table.to_csv(target / "purity.csv")
     KMeans(centroids, 1.0).save(target / "kmeans.npz")
-    shown = cluster_texts.stratified_sample(cluster, map_points, seed)
+    shown = np.union1d(cluster_texts.stratified_sample(cluster, map_points, seed), [0])
     write_map(target / "umap.parquet", shown, vectors[shown, :2])
     manifest = {"parameters": p.model_dump(mode="json"), "outputs": {}}
     artifacts.write_json(target / "manifest.json", manifest)

@@ -18,6 +18,7 @@ import plotly
 import pytest
 
 import lib
+from browser import SIZE, BrowserPage
 from lib import code, explorer, explorer_page
 from made_up_clusters import HOSTILE, write_run
 
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.browser
 # where a point of the map lies on the screen
 PLACE = """([trace, point]) => {
     const figure = document.querySelector(".js-plotly-plot");
+    figure.scrollIntoView({ block: "center" });
     const { xaxis, yaxis } = figure._fullLayout, { x, y } = figure._fullData[trace];
     const corner = figure.getBoundingClientRect();
     return [corner.left + xaxis._offset + xaxis.l2p(x[point]),
@@ -43,11 +45,23 @@ def run(tmp_path_factory) -> explorer.Explorer:
     return explorer.load(folder)
 
 
+@pytest.fixture(scope="module")
+def explorer_page_opened(run, chromium):
+    """The page of the run, opened once: loading plotly takes most of the time."""
+    context = chromium.new_context(viewport=SIZE)
+    context.set_default_timeout(30_000)
+    shared = BrowserPage(context)
+    shared.open(run.run_dir / "report" / explorer_page.NAME)
+    yield shared
+    context.close()
+
+
 @pytest.fixture
-def opened(run, browser_page):
-    page = browser_page.open(run.run_dir / "report" / explorer_page.NAME)
+def opened(explorer_page_opened):
+    page = explorer_page_opened.page
+    page.click("#reset")
     yield page
-    browser_page.check()
+    explorer_page_opened.check()
 
 
 def point_of(run, row) -> list[int]:
@@ -62,10 +76,10 @@ def texts_of(page, where) -> list[str]:
     return page.locator(f"{where} li p:first-child").all_text_contents()
 
 
-def test_the_page_draws_its_map_and_asks_nobody(opened, browser_page):
-    assert browser_page.drawn() == [True]
+def test_the_page_draws_its_map_and_asks_nobody(run, opened, explorer_page_opened):
+    assert explorer_page_opened.drawn() == [True]
     points = opened.evaluate("document.getElementById('map').data.slice(0, 3).map(t => t.x.length)")
-    assert sum(points) == 200
+    assert sum(points) == len(run.map_rows)
     assert opened.title() == "Cluster explorer: run"
     assert "600 texts in 8 clusters" in opened.locator("#limits").text_content()
 
@@ -267,7 +281,6 @@ def test_the_notebook_runs_in_jupyterlab(run, jupyterlab, browser_page):
     )
 
     row = int(run.search("window.hacked")[0])
-    page.locator(".js-plotly-plot").scroll_into_view_if_needed()
     place = page.evaluate(PLACE, point_of(run, row))
     page.mouse.move(*place)
     page.mouse.click(*place)
