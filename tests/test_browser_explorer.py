@@ -281,12 +281,15 @@ def test_the_notebook_runs_in_jupyterlab(run, jupyterlab, browser_page):
         kept.text_content()
     )
 
+    card = page.locator(".widget-html-content", has_text="Nearest clusters").first
+    chosen = card.get_by_text("Cluster 0", exact=True)
     row = int(run.search("window.hacked")[0])
+    page.evaluate(PLACE, point_of(run, row))
+    page.wait_for_timeout(1000)  # scrolled there, JupyterLab lays its cells out anew
     place = page.evaluate(PLACE, point_of(run, row))
     page.mouse.move(*place)
     page.mouse.click(*place)
-    card = page.locator(".widget-html-content", has_text="Nearest clusters").first
-    card.get_by_text("Cluster 0", exact=True).wait_for()
+    chosen.wait_for()
     hover = page.locator(".js-plotly-plot .hovertext").first
     assert "<script>window.hacked=1</script>" in hover.text_content()
     query = page.get_by_placeholder("words in a text")

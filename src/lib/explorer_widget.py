@@ -70,7 +70,7 @@ class ExplorerWidget(widgets.VBox):
         # the figure's own `layout` is plotly's, so it gets a box around it
         rows = [(thresholds, self.kept), (widgets.VBox([self.figure]), widgets.VBox(choice))]
         for part in (part for row in rows for part in row):
-            part.layout.flex, part.layout.min_width = "1 1 24em", "0"
+            part.layout.flex, part.layout.min_width, part.layout.overflow = "1 1 24em", "0", "auto"
         row_layout = widgets.Layout(flex_flow="row wrap")
         controls = [self.kind, self.texts_shown, self.export_cluster]
         super().__init__(
