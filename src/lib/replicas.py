@@ -70,7 +70,7 @@ class Replicas:
             own = order[number :: len(self.copies)]
             parts.append([own[rows] for rows in token_budget_batches(lengths[own], budget)])
         self.vectors = list(self._map(lambda i: self._pooled(i, parts[i], token_ids), len(parts)))
-        rows = np.concatenate([chunk for part in parts for chunk in part])
+        rows = np.concatenate([order[:0], *(chunk for part in parts for chunk in part)])
         return torch.cat([v.detach() for v in self.vectors]).requires_grad_(), rows
 
     def backward(self, gradient: Tensor) -> None:
