@@ -31,7 +31,10 @@ def arguments(tiny_checkpoint, tmp_path_factory) -> list[str]:
 
 
 def result(f1: list[float], seconds: list[float]) -> dict:
-    rows = [{"step": i, "seconds": s, "macro_f1": f} for i, (f, s) in enumerate(zip(f1, seconds))]
+    rows = [
+        {"step": i, "seconds": s, "macro_f1": f}
+        for i, (f, s) in enumerate(zip(f1, seconds, strict=True))
+    ]
     test = {"value": 0.7, "low": 0.6, "high": 0.8}
     whole = {"texts": 100, "tokens": 2000, "seconds": seconds[-1], "seconds_per_epoch": 5.0}
     return {"evaluations": rows, "test": test, "peak_gib": 1.0, **whole}
