@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
-    from lib.artifacts import machine
+    from lib.artifacts import machine, read_json
 
     if options.work:
         contest(options.work, options)
@@ -71,11 +71,11 @@ def run(options: argparse.Namespace) -> int:
         for name in CONTESTANTS:
             path = options.directory / f"{name}.json"
             if not path.exists() and name in (options.only or CONTESTANTS):
-                subprocess.run(
-                    [sys.executable, "-m", "lib", *_arguments(name, options)], check=True
-                )
+                command = [sys.executable, "-m", "lib", *_arguments(name, options)]
+                if status := subprocess.run(command).returncode:
+                    return status
             if path.exists():
-                results[name] = _read(path)
+                results[name] = read_json(path)
     print(f"{machine()}; {options.base_model}, {options.epochs} epochs, seed {options.seed}")
     print(", ".join(f"{count:,} {split} texts" for split, count in sizes.items()))
     print(table(results, options.target).to_string(index=False))
@@ -240,9 +240,3 @@ def _arguments(name: str, options: argparse.Namespace) -> list[str]:
         if (value := getattr(options, setting)) is not None:
             arguments += [f"--{setting.replace('_', '-')}", str(value)]
     return arguments
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from lib.artifacts import read_json
-
-    return read_json(path)
