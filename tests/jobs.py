@@ -12,10 +12,12 @@ import torch
 
 from conftest import SENTENCES
 from lib import distributed, embedding
+from lib.batches import Texts
+from lib.class_batches import ClassClusterBatches
 from lib.encoder import load_classifier, new_classifier
-from lib.metric_learning import ClassClusterBatches, train_candidate
+from lib.metric_learning import train_candidate
 from lib.schema import BaseClassifierParams, EmbedCorpusParams, MetricLearningParams
-from lib.training import Texts, fit
+from lib.training import fit
 
 ON = {"max_tokens": 64, "precision": "float32", "device": "cpu"}
 LABELS = np.array([0, 0, 1, 1, 2, 2, 1])  # of SENTENCES

@@ -116,3 +116,31 @@ def test_max_gold_train_keeps_the_classes_in_proportion(limit):
     assert counts.loc["g", "over max_gold_train"] == total - sizes.sum()
     for split in ("validation", "test"):
         assert (kept["split"] == split).sum() == (whole["split"] == split).sum()
+
+
+def test_surplus_gold_joins_the_corpus_with_its_label_as_audit_label():
+    texts = distinct_texts(160)
+    gold = pd.concat(
+        [table(texts[40 * i : 40 * (i + 1)], label, "gold", "g") for i, label in enumerate(CLASSES)]
+    )
+    twin = table([texts[0].upper() + "!"], source="c")  # of a gold text, wherever that one lands
+    other = pd.concat([table(texts[120:], source="c"), twin])
+    limit = {"max_gold_train": 40}
+    dropped, small, _ = prepare(gold, other, **limit)
+    kept, corpus, _ = prepare(gold, other, surplus_gold="corpus", **limit)
+    pd.testing.assert_frame_equal(kept, dropped)
+    surplus = corpus[corpus["source"] == "g"]
+    labels = dict(zip(gold["text"], gold["label"].map(CLASSES.index), strict=True))
+    assert len(kept) + len(surplus) == 120 and not set(kept["text"]) & set(surplus["text"])
+    assert surplus["audit_label"].tolist() == [labels[text] for text in surplus["text"]]
+    assert set(corpus.loc[corpus["source"] == "c", "text"]) == set(texts[120:])
+    assert len(small) == len(corpus) - len(surplus) + (texts[0] in set(surplus["text"]))
+
+
+def test_the_seed_chooses_which_gold_texts_stay():
+    gold, other = small_world(per_class=60)
+    chosen = [
+        set(kept.loc[kept["split"] == "train", "text_id"])
+        for kept, _, _ in (prepare(gold, other, seed=s, max_gold_train=30) for s in (0, 0, 1))
+    ]
+    assert chosen[0] == chosen[1] and len(chosen[0] & chosen[2]) < 20

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.batches import Batch, ShuffledBatches, Texts
+from lib.class_batches import ClassClusterBatches
 from lib.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.inference import predict
-from lib.metric_learning import ClassClusterBatches, CombinedLoss, train_candidate
+from lib.metric_learning import CombinedLoss, train_candidate
 from lib.model import PooledClassifierOutput
 from lib.schema import BaseClassifierParams, MetricLearningParams
 from lib.training import (
-    ShuffledBatches,
-    Texts,
     cross_entropy,
     evaluate,
     evaluation_steps,
@@ -165,13 +165,17 @@ def test_overfitting_starts_at_the_lowest_validation_loss(losses, expected):
     assert overfit_step(history) == expected
 
 
-def test_cross_entropy_is_weighted():
+def test_cross_entropy_is_weighted_and_takes_soft_targets():
     output = PooledClassifierOutput(logits=torch.log(torch.tensor([[0.5, 0.25, 0.25]] * 2)))
-    labels = torch.tensor([0, 1])
-    parts = cross_entropy(output, labels, torch.tensor([1.0, 3.0]))
-    assert parts["total"].item() == pytest.approx((np.log(2) + 3 * np.log(4)) / 4)
-    nothing = cross_entropy(output, labels, torch.tensor([0.0, 0.0]))
-    assert nothing["total"].item() == 0
+    targets = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0]])
+
+    def loss(*weights: float) -> float:
+        whole = torch.zeros(2, dtype=torch.int64)
+        batch = Batch(whole, torch.tensor(weights), targets, whole)
+        return cross_entropy(output, batch)["total"].item()
+
+    assert loss(1.0, 3.0) == pytest.approx((np.log(2) + 3 * 1.5 * np.log(2)) / 4)
+    assert loss(0.0, 0.0) == 0
 
 
 def test_an_easy_task_is_learned(tiny_checkpoint, tmp_path):
@@ -226,15 +230,11 @@ def test_a_finished_run_is_not_trained_again(tiny_checkpoint, tmp_path):
 
 
 def test_the_parts_of_the_loss_are_restored_too(tiny_checkpoint, tmp_path):
+    settings = {"projection_dimensions": 8, "memory_size": 40, "hard_mining": True}
+    params = MetricLearningParams(**settings)
+
     def supcon():
-        return CombinedLoss(
-            32,
-            lambda_class=1.0,
-            lambda_metric=0.5,
-            temperature=0.1,
-            projection_dimensions=8,
-            seed=0,
-        )
+        return CombinedLoss(32, 0.5, params)
 
     loss, resumed = supcon(), supcon()
     whole, history = run(tiny_checkpoint, tmp_path / "a", loss=loss, loss_module=loss)

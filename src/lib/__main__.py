@@ -1,4 +1,4 @@
-"""The command line: `python -m lib run|step|params|report|sources|trim|bench`."""
+"""The command line: `python -m lib run|step|sweep|params|report|sources|trim|bench`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--only", metavar="STEP", help="just this step")
     run.add_argument("--force", action="store_true", help="run steps that are up to date, too")
     run.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
+    run.add_argument("--no-report", action="store_true", help="do not render the notebooks")
     run.set_defaults(command=_run)
 
     step = commands.add_parser(
@@ -51,6 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_params(step)
     step.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
     step.set_defaults(command=_step)
+
+    sweep = commands.add_parser("sweep", help="many runs that share steps, and their comparison")
+    _add_params(sweep)
+    sweep.add_argument("--base", type=Path, metavar="FILE", help="another parameter file")
+    sweep.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="so many steps at a time; default 1"
+    )
+    sweep.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go")
+    sweep.set_defaults(command=_sweep)
 
     show = commands.add_parser("params", help="print the validated, complete parameters")
     _add_params(show)
@@ -110,7 +120,22 @@ def _run(options: argparse.Namespace) -> int:
         only=options.only,
         force=options.force,
         outputs=(options.outputs or runner.OUTPUTS).resolve(),
+        render=not options.no_report,
     )
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from lib import runner, sweep, sweep_runner, sweep_table
+
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: expected a whole number >= 1")
+    loaded = sweep.load(options.file, options.overrides, options.base)
+    outputs = (options.outputs or runner.OUTPUTS).resolve()
+    failed = sweep_runner.run(loaded, outputs, options.jobs)
+    sweep_table.write(loaded, outputs / loaded.name)
+    if failed:
+        print(f"{len(failed)} points failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _step(options: argparse.Namespace) -> int:

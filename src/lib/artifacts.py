@@ -148,6 +148,8 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
 
 def _clear(directory: Path, fingerprint: str) -> None:
     """Leave only what a step with this fingerprint can go on from."""
+    if directory.is_symlink():  # what it leads to belongs to another run
+        directory.unlink()
     partial = directory / PARTIAL
     resumable = partial.exists() and read_json(partial).get("fingerprint") == fingerprint
     if not resumable:
@@ -166,8 +168,11 @@ def discard_partial(name: str, run_dir: Path) -> None:
 
 
 def discard(name: str, run_dir: Path) -> None:
-    """Remove a step's folder, complete or not."""
-    shutil.rmtree(run_dir / name, ignore_errors=True)
+    """Remove a step's folder, complete or not; of a link only the link."""
+    directory = Path(run_dir) / name
+    if directory.is_symlink():
+        directory.unlink()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def read_manifest(run_dir: Path, step: str) -> dict[str, Any] | None:
@@ -255,6 +260,12 @@ def machine() -> str:
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{name}, {cores} cores, {memory:.0f} GiB"
+    return f"{name}, {cores()} cores, {memory:.0f} GiB"
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

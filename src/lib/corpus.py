@@ -77,10 +77,17 @@ def prepare(
             pd.concat([staging.read_rows(part, "gold") for part in parts], ignore_index=True),
             counts,
             **params.model_dump(include={"seed", "validation_share", "test_share"}),
-            **params.model_dump(include={"near_duplicate_similarity", "max_gold_train"}),
+            **params.model_dump(
+                include={"near_duplicate_similarity", "max_gold_train", "surplus_gold"}
+            ),
         )
-        counts.add("kept as gold", gold["source"])
-        write_gold(gold, directory / "gold.parquet")
+        surplus = gold["split"] == "corpus"
+        counts.add("kept as gold", gold.loc[~surplus, "source"])
+        write_gold(gold[~surplus], directory / "gold.parquet")
+        if surplus.any():
+            counts.add("kept in corpus", gold.loc[surplus, "source"])
+            rest = gold[surplus].rename(columns={"label": "audit_label"})
+            write_corpus(rest, directory / "corpus" / "part-gold.parquet")
         for part_counts in write_unlike(gold, parts, directory / "corpus", params, on_part):
             counts.merge(part_counts)
         if not counts.table().get("kept in corpus", pd.Series(dtype=int)).sum():
@@ -159,7 +166,8 @@ class _Unlike:
         self._limit = params.max_corpus
         self._read: Counter[str] = Counter()
         self._gold_ids = set(gold["text_id"])
-        heldout, train = gold[gold["split"] != "train"], gold[gold["split"] == "train"]
+        is_heldout = gold["split"].isin(["test", "validation"])
+        heldout, train = gold[is_heldout], gold[~is_heldout]
         self._heldout_rank = heldout["split"].map(RANKS).to_numpy()
         self._heldout_texts = [normalise(text) for text in heldout["text"]]
         self._heldout = MinHashIndex(len(heldout), SENSITIVE)

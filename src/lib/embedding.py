@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +129,23 @@ def read_bank(directory: Path) -> Iterator[Shard]:
             raise UserError(f"{path} is missing or damaged; run 03_embed_corpus with --force")
         ids = np.array([f"{i:016x}" for i in content["text_id"]])
         yield Shard(content["embedding"], content["probabilities"], ids)
+
+
+def read_probabilities(directory: Path, text_ids: Collection[str]) -> np.ndarray:
+    """The class probabilities of chosen texts of a complete bank, float32 [n, 3], in their order.
+
+    Raises:
+        UserError: a text is not in the bank.
+    """
+    wanted = pd.Index(text_ids)
+    found = np.full((len(wanted), 3), np.nan, dtype=np.float32)
+    for shard in read_bank(directory):
+        rows = wanted.get_indexer(shard.text_id)
+        found[rows[rows >= 0]] = shard.probabilities[rows >= 0]
+    absent = wanted[np.isnan(found[:, 0])]
+    if len(absent):
+        raise UserError(f"{directory}: no text {absent[0]}; run 03_embed_corpus with --force")
+    return found
 
 
 def read_whole(path: Path) -> dict[str, np.ndarray] | None:

@@ -32,6 +32,7 @@ def build_gold(
     test_share: float,
     near_duplicate_similarity: float,
     max_gold_train: int | None,
+    surplus_gold: str,
 ) -> pd.DataFrame:
     """Cleaned gold rows in, the gold table out.
 
@@ -40,7 +41,8 @@ def build_gold(
         counts: every dropped row is counted here.
         others: see `lib.schema.GoldDataParams`.
     Returns:
-        the rows kept, label as int64 (index in LABELS), split one of SPLITS, ordered by RANKS.
+        the rows kept, label as int64 (index in LABELS), split one of SPLITS, ordered by RANKS;
+        with surplus_gold "corpus" also what is over max_gold_train, with split "corpus".
     Raises:
         UserError: no gold text, or a class without texts in a split.
     """
@@ -49,7 +51,11 @@ def build_gold(
     gold = split_gold(gold, validation_share, test_share, seed)
     gold = drop_near_duplicates(gold, near_duplicate_similarity, seed, counts)
     if max_gold_train:
-        gold = limit_train(gold, max_gold_train, counts)
+        over = over_limit(gold, max_gold_train, seed)
+        if surplus_gold == "corpus":
+            gold.loc[over, "split"] = "corpus"
+        else:
+            gold = counts.drop(gold, over, "over max_gold_train")
     gold["label"] = gold["label"].astype("int64")
     check_classes(gold)
     return gold
@@ -82,10 +88,7 @@ def split_gold(
     """
     gold = gold.copy()
     has_official = set(gold.loc[gold["split"] == "test", "group"])
-    key = [
-        hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).hexdigest() for i in gold["text_id"]
-    ]
-    gold["_key"] = key
+    gold["_key"] = _keys(gold, seed)
     free = gold[gold["split"].isna()].sort_values("_key")
     for (_, group, _), rows in free.groupby(["source", "group", "label"], sort=True):
         count = len(rows)
@@ -121,13 +124,20 @@ def drop_near_duplicates(
     return gold[twin_rank < 0].reset_index(drop=True)
 
 
-def limit_train(gold: pd.DataFrame, limit: int, counts: Counts) -> pd.DataFrame:
-    """A stratified subset of the train texts: first by text id within each label."""
-    train = gold["split"] == "train"
-    rank = gold[train].groupby("label")["text_id"].rank(method="first", pct=True)
+def over_limit(gold: pd.DataFrame, limit: int, seed: int) -> np.ndarray:
+    """Which train texts are too many: within each label the last by a seeded hash, bool [n]."""
+    train = gold[gold["split"] == "train"]
+    rank = train.assign(key=_keys(train, seed)).groupby("label")["key"].rank("first", pct=True)
     over = pd.Series(False, index=gold.index)
-    over[rank.index] = rank > limit / max(int(train.sum()), 1)
-    return counts.drop(gold, over, "over max_gold_train")
+    over[rank.index] = rank > limit / max(len(train), 1)
+    return over.to_numpy()
+
+
+def _keys(gold: pd.DataFrame, seed: int) -> list[str]:
+    """A seeded hash of each text: an order that does not depend on files."""
+    return [
+        hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).hexdigest() for i in gold["text_id"]
+    ]
 
 
 def check_classes(gold: pd.DataFrame) -> None:

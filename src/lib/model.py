@@ -85,6 +85,16 @@ class PooledClassifier(PreTrainedModel):
         mask = attention_mask.unsqueeze(-1)
         return (hidden.float() * mask).sum(1) / mask.sum(1).clamp(min=1)
 
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pooled vectors, [n, d], of int [n, tokens]."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.pool(hidden, attention_mask)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Logits, float [n, classes], of pooled vectors [n, d]."""
+        with torch.autocast(pooled.device.type, enabled=False):  # the small head stays exact
+            return self.classifier(self.dropout(pooled).to(self.classifier.weight.dtype))
+
     def forward(
         self,
         input_ids: Tensor,
@@ -95,10 +105,8 @@ class PooledClassifier(PreTrainedModel):
         """input_ids, attention_mask: int [n, tokens]; labels: int [n]."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        pooled = self.pool(hidden, attention_mask)
-        with torch.autocast(pooled.device.type, enabled=False):  # the small head stays exact
-            logits = self.classifier(self.dropout(pooled).to(self.classifier.weight.dtype))
+        pooled = self.embed(input_ids, attention_mask)
+        logits = self.classify(pooled)
         loss = None if labels is None else nn.functional.cross_entropy(logits.float(), labels)
         return PooledClassifierOutput(loss=loss, logits=logits, pooled=pooled)
 

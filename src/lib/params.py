@@ -49,8 +49,17 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunParams:
     Raises:
         UserError: with one line for each thing that is wrong.
     """
+    return resolve(read_yaml(path), overrides or [], default_run=Path(path).stem)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The content of a YAML file of `name: value` lines.
+
+    Raises:
+        UserError: no such file, or not such a content.
+    """
     path = Path(path)
-    if not path.exists():
+    if not path.is_file():
         known = sorted(p.name for p in path.parent.glob("*.yaml"))
         raise UserError(f"parameter file {path} does not exist; in {path.parent}: {known}")
     try:
@@ -59,7 +68,7 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunParams:
         raise UserError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected `name: value` lines, found {type(content).__name__}")
-    return resolve(content, overrides or [], default_run=path.stem)
+    return content
 
 
 def resolve(content: dict[str, Any], overrides: list[str], default_run: str = "run") -> RunParams:
@@ -114,10 +123,15 @@ def to_yaml(params: RunParams) -> str:
     for step, values in params.steps.items():
         lines += ["", f"{step}:"]
         for name, field in type(values).model_fields.items():
-            value = yaml.safe_dump(getattr(values, name), default_flow_style=True, width=10_000)
-            value = value.removesuffix("\n").removesuffix("\n...")
+            value = value_to_yaml(getattr(values, name))
             lines.append(f"  {name}: {value}  # {_expected(field)}; {field.description}")
     return "\n".join(lines) + "\n"
+
+
+def value_to_yaml(value: Any) -> str:
+    """A parameter's value in one line of YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _apply_override(values: dict[str, dict[str, Any]], override: str) -> list[str]:

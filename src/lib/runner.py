@@ -30,12 +30,14 @@ def run(
     only: str | None = None,
     force: bool = False,
     outputs: Path = OUTPUTS,
+    render: bool = True,
 ) -> int:
     """Run the chosen steps of a run into outputs/<run>/ and write its report.
 
     Args:
         first, last, only: names, or beginnings of names such as `03`.
         force: run steps even if they are up to date.
+        render: write the report.
     Returns:
         0, or 1 if a notebook failed for another reason than bad input.
     Raises:
@@ -55,6 +57,8 @@ def run(
             artifacts.discard(name, run_dir)
         if not execute(name, run_dir, params.steps[name], title):
             return 1
+    if not render:
+        return 0
     page = report.write(run_dir)
     print_summary(run_dir, page, time.time() - started)
     return 0

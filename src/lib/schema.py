@@ -90,6 +90,9 @@ class GoldDataParams(StepParams):
     max_gold_train: int | None = Field(
         None, ge=30, description="keep only so many gold train texts (stratified); null: all"
     )
+    surplus_gold: Literal["drop", "corpus"] = Field(
+        "drop", description="what max_gold_train leaves over: dropped, or corpus with audit labels"
+    )
     max_corpus: int | None = Field(
         None, ge=10, description="only so many corpus texts of each source, the first; null: all"
     )
@@ -176,7 +179,20 @@ class MetricLearningParams(TrainingParams):
     lambda_metric: list[Annotated[float, Field(ge=0.0, le=100.0)]] = Field(
         [0.0, 0.1, 0.5], min_length=1, description="weights of SupCon to compare on validation"
     )
+    metric_loss: Literal["supcon", "triplet", "multi_similarity", "proxy_anchor"] = Field(
+        "supcon", description="the metric loss"
+    )
     temperature: float = Field(0.1, gt=0.0, le=10.0, description="SupCon")
+    margin: float = Field(0.1, ge=0.0, le=2.0, description="triplet and proxy anchor")
+    hard_mining: bool = Field(
+        False,
+        description="hard pairs by the clusters: half of each batch from one region of the space, "
+        "and only the hard_share farthest positives and nearest negatives count",
+    )
+    hard_share: float = Field(0.5, gt=0.0, le=1.0, description="with hard_mining")
+    memory_size: int = Field(
+        0, ge=0, le=1_000_000, description="texts of earlier batches to compare with; 0: none"
+    )
     projection_dimensions: int = Field(128, ge=2, le=4096, description="SupCon's projection")
     start_from: Literal["base_classifier", "base_model"] = Field(
         "base_classifier", description="go on from 02's checkpoint or start from the encoder"
@@ -190,8 +206,12 @@ class MetricLearningParams(TrainingParams):
     class_mix: Literal["natural", "equal"] = Field(
         "natural", description="classes in a batch as in the gold train texts, or equally"
     )
-    pseudo_weight: Share = Field(
-        0.5, description="weight of a pseudo-labelled text in the cross-entropy"
+    pseudo_weight: Share = Field(0.5, description="weight of a pseudo-labelled text in the losses")
+    pseudo_weighting: Literal["constant", "confidence_purity"] = Field(
+        "constant", description="the weight is multiplied by confidence and purity, or not"
+    )
+    soft_labels: Share = Field(
+        0.0, description="share of the base's probabilities in a pseudo-labelled text's target"
     )
     heldout_share: float = Field(
         0.1, gt=0.0, lt=0.5, description="share of the kept texts never trained on, for 06"

@@ -6,12 +6,8 @@ there with the same result. The best state by validation macro-F1 is kept.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,80 +17,25 @@ from tqdm import tqdm
 
 from lib import distributed
 from lib.artifacts import atomic
+from lib.batches import Batch, Batches, Texts
 from lib.encoder import Encoder, hardware
 from lib.evaluation import macro_f1
-from lib.inference import pad, predict, token_budget_batches
-from lib.model import PooledClassifier, PooledClassifierOutput
+from lib.inference import predict
+from lib.model import PooledClassifierOutput
+from lib.replicas import Replicas
 from lib.schema import TrainingParams
 
 MAX_GRADIENT_NORM = 1.0
-CPU_CHUNK_TOKENS = 512  # padded tokens at a time: 1.2x as fast as 1024, 1.6x as one piece
-LENGTH_POOL = 32  # batches sorted by length together: little padding, yet well mixed
 
 
-@dataclass
-class Texts:
-    """token_ids: n arrays of int32; labels: int64 [n]; weights: float32 [n] in the class loss."""
-
-    token_ids: list[np.ndarray]
-    labels: np.ndarray
-    weights: np.ndarray
-
-    @classmethod
-    def build(
-        cls, encoder: Encoder, frame: pd.DataFrame, weights: np.ndarray | None = None
-    ) -> Texts:
-        """From a frame with `text` and `label`; weights default to 1."""
-        if weights is None:
-            weights = np.ones(len(frame), dtype=np.float32)
-        labels = frame["label"].to_numpy(dtype=np.int64)
-        return cls(encoder.tokenize(frame["text"].tolist()), labels, weights.astype(np.float32))
+LossParts = Callable[[PooledClassifierOutput, Batch], dict[str, Tensor]]
+"""A batch's output and texts -> named scalar parts; `total` is what is minimised."""
 
 
-class Batches(Protocol):
-    """A batch per step number: indices of texts, int64 [any]."""
-
-    def __getitem__(self, step: int) -> np.ndarray: ...
-
-
-class ShuffledBatches:
-    """Every text once per epoch, in random batches of texts of similar length.
-
-    Args:
-        lengths: tokens per text, int [n].
-        batch_size: texts per batch.
-        seed: same seed, same batches.
-    """
-
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed = np.asarray(lengths), batch_size, seed
-        self.per_epoch = math.ceil(len(self.lengths) / batch_size)
-        self._epoch = lru_cache(maxsize=1)(self._shuffle)
-
-    def __getitem__(self, step: int) -> np.ndarray:
-        return self._epoch(step // self.per_epoch)[step % self.per_epoch]
-
-    def _shuffle(self, epoch: int) -> list[np.ndarray]:
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.lengths))
-        batches = []
-        for start in range(0, len(order), self.batch_size * LENGTH_POOL):
-            pool = order[start : start + self.batch_size * LENGTH_POOL]
-            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
-            batches += [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
-
-
-LossParts = Callable[[PooledClassifierOutput, Tensor, Tensor], dict[str, Tensor]]
-"""(output, labels [n], weights [n]) -> named scalar parts; `total` is what is minimised."""
-
-
-def cross_entropy(
-    output: PooledClassifierOutput, labels: Tensor, weights: Tensor
-) -> dict[str, Tensor]:
+def cross_entropy(output: PooledClassifierOutput, batch: Batch) -> dict[str, Tensor]:
     """Weighted mean of the cross-entropy over a batch."""
-    losses = nn.functional.cross_entropy(output.logits.float(), labels, reduction="none")
-    loss = (losses * weights).sum() / weights.sum().clamp(min=1e-6)
+    losses = nn.functional.cross_entropy(output.logits.float(), batch.targets, reduction="none")
+    loss = (losses * batch.weights).sum() / batch.weights.sum().clamp(min=1e-6)
     return {"class": loss, "total": loss}
 
 
@@ -157,35 +98,33 @@ def fit(
         unit="step",
         disable=not distributed.is_main(),
     )
-    for step in bar:
-        model.train()
-        batch = batches[step]
-        labels = torch.from_numpy(train.labels[batch]).to(device)
-        weights = torch.from_numpy(train.weights[batch]).to(device)
-        token_ids = [train.token_ids[i] for i in batch]
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            output = forward(model, token_ids, encoder.pad_id, device)
-        parts = loss(output, labels, weights)
-        parts["total"].backward()
-        distributed.average_gradients(_trainable(modules).values())
-        nn.utils.clip_grad_norm_(_trainable(modules).values(), MAX_GRADIENT_NORM)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
-        for name, value in parts.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
-        since += 1
-        if step + 1 in evaluate_at or step + 1 == steps:
-            row = {"step": step + 1} | {f"train_{k}_loss": v / since for k, v in sums.items()}
-            row |= evaluate(encoder, validation, dtype, device)
-            previous = max((r["validation_macro_f1"] for r in history), default=-1.0)
-            history.append(row)
-            if distributed.is_main():
-                if row["validation_macro_f1"] > previous:
-                    _save(best, model=_values(_trainable(nn.ModuleList([model]))))
-                _store(latest, modules, optimizer, scheduler, step + 1, history)
-            sums, since = {}, 0
-            bar.set_postfix(macro_f1=f"{row['validation_macro_f1']:.4f}")
+    with Replicas(model, encoder.pad_id, dtype=dtype, device=device) as replicas:
+        for step in bar:
+            model.train()
+            batch = batches[step]
+            output, pooled = forward(replicas, [train.token_ids[i] for i in batch])
+            parts = loss(output, train.batch(batch, device))
+            parts["total"].backward()
+            replicas.backward(pooled.grad)
+            distributed.average_gradients(_trainable(modules).values())
+            nn.utils.clip_grad_norm_(_trainable(modules).values(), MAX_GRADIENT_NORM)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+            since += 1
+            if step + 1 in evaluate_at or step + 1 == steps:
+                row = {"step": step + 1} | {f"train_{k}_loss": v / since for k, v in sums.items()}
+                row |= evaluate(encoder, validation, dtype, device)
+                previous = max((r["validation_macro_f1"] for r in history), default=-1.0)
+                history.append(row)
+                if distributed.is_main():
+                    if row["validation_macro_f1"] > previous:
+                        _save(best, model=_values(_trainable(nn.ModuleList([model]))))
+                    _store(latest, modules, optimizer, scheduler, step + 1, history)
+                sums, since = {}, 0
+                bar.set_postfix(macro_f1=f"{row['validation_macro_f1']:.4f}")
     distributed.wait_for_all()
     values = torch.load(best, weights_only=True)["model"]
     _assign(_trainable(nn.ModuleList([model])), values)
@@ -196,28 +135,21 @@ def fit(
 
 
 def forward(
-    model: PooledClassifier, token_ids: list[np.ndarray], pad_id: int, device: torch.device
-) -> PooledClassifierOutput:
-    """A batch's logits and pooled vectors, run through the encoder in chunks of similar length.
+    replicas: Replicas, token_ids: list[np.ndarray]
+) -> tuple[PooledClassifierOutput, Tensor]:
+    """A batch's logits and pooled vectors, and the leaf that gathers the gradients of the latter.
 
-    The loss still sees the whole batch, also where several processes share it. Batches drawn by
-    class and cluster mix lengths: padded to the longest they would hold several times as many
-    tokens as their texts have.
+    The loss sees the whole batch, also where several processes share it.
     """
     lengths = np.array([len(row) for row in token_ids])
-    budget = CPU_CHUNK_TOKENS if device.type == "cpu" else int(lengths.max()) * len(lengths)
     own = np.array(list(distributed.own_share(np.argsort(-lengths, kind="stable"))), dtype=int)
-    chunks = [own[chunk] for chunk in token_budget_batches(lengths[own], budget)]
-    classes, width = model.config.num_labels, model.encoder.config.hidden_size
-    shape = (len(token_ids), classes + width)
-    whole = torch.zeros(shape, device=device, requires_grad=torch.is_grad_enabled())
-    if chunks:
-        outputs = [model(**pad([token_ids[i] for i in chunk], pad_id, device)) for chunk in chunks]
-        rows = torch.from_numpy(np.concatenate(chunks)).to(device)
-        found = torch.cat([torch.cat([o.logits, o.pooled], dim=1) for o in outputs])
-        whole = whole.index_copy(0, rows, found.float())
+    pooled, rows = replicas.forward([token_ids[i] for i in own])
+    found = torch.cat([replicas.model.classify(pooled), pooled], dim=1)
+    whole = torch.zeros((len(token_ids), found.shape[1]), device=found.device)
+    whole = whole.index_copy(0, torch.from_numpy(own[rows]).to(found.device), found)
     whole = distributed.add_up(whole)
-    return PooledClassifierOutput(logits=whole[:, :classes], pooled=whole[:, classes:])
+    classes = found.shape[1] - pooled.shape[1]
+    return PooledClassifierOutput(logits=whole[:, :classes], pooled=whole[:, classes:]), pooled
 
 
 def evaluate(
@@ -296,6 +228,7 @@ def _store(path, modules, optimizer, scheduler, step, history) -> None:
     _save(
         path,
         modules=_values(_trainable(modules)),
+        buffers={name: b.cpu() for name, b in modules.named_buffers()},
         optimizer=optimizer.state_dict(),
         scheduler=scheduler.state_dict(),
         random=torch.get_rng_state(),
@@ -307,6 +240,8 @@ def _store(path, modules, optimizer, scheduler, step, history) -> None:
 def _restore(path, modules, optimizer, scheduler) -> tuple[int, list[dict[str, float]]]:
     state = torch.load(path, weights_only=True)
     _assign(_trainable(modules), state["modules"])
+    for name, buffer in modules.named_buffers():
+        buffer.copy_(state["buffers"][name])
     optimizer.load_state_dict(state["optimizer"])
     scheduler.load_state_dict(state["scheduler"])
     torch.set_rng_state(state["random"])

@@ -45,6 +45,7 @@ def train_ours(
 ) -> Contest:
     """What step 02 does, with the parameters of params/local.yaml."""
     from lib import training
+    from lib.batches import ShuffledBatches, Texts
     from lib.encoder import hardware, new_classifier
     from lib.inference import predict
 
@@ -55,9 +56,9 @@ def train_ours(
         seed=params.seed,
         dropout=params.dropout,
     )
-    texts = {split: training.Texts.build(encoder, rows) for split, rows in splits.items()}
+    texts = {split: Texts.build(encoder, rows) for split, rows in splits.items()}
     lengths = [len(ids) for ids in texts["train"].token_ids]
-    batches = training.ShuffledBatches(lengths, params.batch_size, params.seed)
+    batches = ShuffledBatches(lengths, params.batch_size, params.seed)
 
     class Timed:
         def __getitem__(self, step: int) -> np.ndarray:
