@@ -70,6 +70,7 @@ def test_texts_are_prepared_without_leaks_and_once(arguments):
         train.prepare(parse(*arguments, "--seed", 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["trainer", "trimmed-frozen"])
 def test_a_contestant_is_timed_and_evaluated(arguments, name):
     options = parse(*arguments)
@@ -89,6 +90,7 @@ def test_a_contestant_is_timed_and_evaluated(arguments, name):
     assert not list(options.directory.glob("state-*"))
 
 
+@pytest.mark.slow
 def test_evaluation_is_not_timed(arguments, monkeypatch):
     import time
 
@@ -107,6 +109,7 @@ def test_evaluation_is_not_timed(arguments, monkeypatch):
     assert found["seconds"] < 6  # four evaluations took 8
 
 
+@pytest.mark.slow
 def test_the_command_runs_what_is_missing(arguments, capfd):
     """In a process of its own; results that are there stay."""
     folder = Path(arguments[arguments.index("--directory") + 1])
