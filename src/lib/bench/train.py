@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
     from lib.artifacts import machine, read_json
+    from lib.encoder import choose_device, compute_dtype
 
     if options.work:
         contest(options.work, options)
@@ -76,7 +77,10 @@ def run(options: argparse.Namespace) -> int:
                     return status
             if path.exists():
                 results[name] = read_json(path)
-    print(f"{machine()}; {options.base_model}, {options.epochs} epochs, seed {options.seed}")
+    device = choose_device("auto")
+    dtype = str(compute_dtype("auto", device)).removeprefix("torch.")
+    print(f"{machine()}; {device}; ours in {dtype}, Trainer in float32")
+    print(f"{options.base_model}, {options.epochs} epochs, seed {options.seed}")
     print(", ".join(f"{count:,} {split} texts" for split, count in sizes.items()))
     print(table(results, options.target).to_string(index=False))
     for name, result in results.items():
