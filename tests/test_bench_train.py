@@ -11,7 +11,7 @@ from lib.__main__ import main
 from lib.bench import train
 from lib.errors import UserError
 
-TRAIN, VALIDATION = 120, 60
+TRAIN, VALIDATION, TEST = 120, 60, 50
 
 
 def parse(*arguments: object) -> argparse.Namespace:
@@ -24,10 +24,10 @@ def parse(*arguments: object) -> argparse.Namespace:
 def arguments(tiny_checkpoint, tmp_path_factory) -> list[str]:
     """A directory with data and trimmed model, as the command prepares it."""
     folder = tmp_path_factory.mktemp("train")
-    found = ["--train", TRAIN, "--validation", VALIDATION, "--epochs", 2, "--evaluations", 2]
-    found += ["--base-model", tiny_checkpoint, "--directory", folder]
+    sizes = f"--train {TRAIN} --validation {VALIDATION} --test {TEST} --epochs 2 --evaluations 2"
+    found = [*sizes.split(), "--base-model", tiny_checkpoint, "--directory", str(folder)]
     train.prepare(parse(*found))
-    return [str(argument) for argument in found]
+    return found
 
 
 def result(f1: list[float], seconds: list[float]) -> dict:
@@ -59,7 +59,8 @@ def test_texts_are_prepared_without_leaks_and_once(arguments):
     options = parse(*arguments)
     gold = train.read_gold(options)
     sizes = gold["split"].value_counts()
-    assert sizes["validation"] == VALIDATION and abs(sizes["train"] - TRAIN) <= 3
+    assert sizes["validation"] == VALIDATION and sizes["test"] == TEST
+    assert abs(sizes["train"] - TRAIN) <= 3
     assert gold["text_id"].is_unique
     words = pd.read_parquet(options.directory / "train.parquet")["text"]
     assert set(words) == set(gold.loc[gold["split"] == "train", "text"])
@@ -85,7 +86,7 @@ def test_a_contestant_is_timed_and_evaluated(arguments, name):
     assert seconds[-1] == pytest.approx(found["seconds"])
     assert found["texts"] == 2 * train_texts
     assert all(0 <= row["macro_f1"] <= 1 for row in rows)
-    assert found["test"]["texts"] == (train.read_gold(options)["split"] == "test").sum()
+    assert found["test"]["texts"] == TEST
     assert 0 < found["peak_gib"] < 4
     assert not list(options.directory.glob("state-*"))
 

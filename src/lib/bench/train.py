@@ -33,7 +33,7 @@ CONTESTANTS = {
 }
 """Name on the command line -> name in the table."""
 MIN_COUNT = 3  # of a token in the corpus, for the trimmed vocabulary
-SETTINGS = ("data", "train", "validation", "epochs", "evaluations", "base_model", "seed")
+SETTINGS = ("data", "train", "validation", "test", "epochs", "evaluations", "base_model", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--train", type=int, metavar="N", help="gold train texts; default: all")
     parser.add_argument("--validation", type=int, metavar="N", help="at most so many; default: all")
+    parser.add_argument("--test", type=int, metavar="N", help="at most so many; default: all")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--evaluations", type=int, default=4, help="per epoch; default 4")
     parser.add_argument("--base-model", default="embedded:e5-small", help="hub id or directory")
@@ -120,14 +121,15 @@ def prepare(options: argparse.Namespace) -> dict[str, int]:
 
 
 def read_gold(options: argparse.Namespace) -> pd.DataFrame:
-    """The gold table, with at most `validation` texts of that split."""
+    """The gold table, with at most `validation` and `test` texts of these splits."""
     import pandas as pd
 
     gold = pd.read_parquet(options.directory / "gold.parquet")
-    validation = gold[gold["split"] == "validation"]
-    if options.validation and options.validation < len(validation):
-        kept = validation.sample(options.validation, random_state=options.seed)
-        gold = pd.concat([gold[gold["split"] != "validation"], kept])
+    for split in ("validation", "test"):
+        rows, limit = gold[gold["split"] == split], getattr(options, split)
+        if limit and limit < len(rows):
+            kept = rows.sample(limit, random_state=options.seed)
+            gold = pd.concat([gold[gold["split"] != split], kept], ignore_index=True)
     return gold
 
 
