@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,8 @@ def prepare(options: argparse.Namespace) -> dict[str, int]:
     if settings.exists() and read_json(settings) != chosen:
         raise UserError(f"--directory: {folder} was made with {read_json(settings)}; name another")
     write_json(settings, chosen)
+    for stray in folder.glob("state-*"):  # of a contestant that was killed
+        shutil.rmtree(stray)
     params = _params(options).steps["01_gold_data"]
     corpus.prepare(sources.portions(params), folder, params)
     gold = read_gold(options)
