@@ -43,6 +43,8 @@ class Replicas:
         workers = min(self.cores, MAX_WORKERS) if device.type == "cpu" else 1
         self.model = model
         self.copies = [without_dropout(share_weights(model)) for _ in range(workers)]
+        for replica in self.copies:  # a dense gradient of the whole table per chunk costs more
+            replica.get_input_embeddings().sparse = True
         self.pool: ThreadPoolExecutor | None = None
         self.vectors: list[Tensor] = []
 
@@ -84,7 +86,7 @@ class Replicas:
                 if theirs.grad is None:
                     continue
                 if mine.grad is None:
-                    mine.grad = theirs.grad
+                    mine.grad = theirs.grad.to_dense()
                 else:
                     mine.grad += theirs.grad
                 theirs.grad = None
