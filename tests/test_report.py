@@ -189,6 +189,22 @@ def test_progress_bars_are_dropped(page):
     assert "100%" not in page.text and "прочитано:" in page.text
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/vnd.jupyter.widget-view+json", "application/javascript"]
+)
+def test_what_needs_a_kernel_or_runs_is_dropped(kind, run_dir):
+    path = run_dir / "notebooks" / f"{NAME}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    live = new_output("display_data", data={kind: "window.live = 1", "text/plain": "a widget"})
+    notebook.cells[1].outputs.append(live)
+    nbformat.write(notebook, path)
+    page = Page(report.write(run_dir).parent / f"{NAME}.html")
+    assert "a widget" not in page.text and not any(
+        "window.live" in script for script in page.scripts
+    )
+    assert "прочитано:" in page.text
+
+
 def test_headline_table_comes_from_the_last_step(run_dir):
     assert "macro-F1" not in Page(report.write(run_dir)).text
     rows = [
