@@ -79,8 +79,11 @@
     layout.width = PRINT_WIDTH;
     layout.autosize = false;
   }));
-  addEventListener("afterprint", () => redraw(isDark(), (layout) => {
-    delete layout.width;
-    layout.autosize = true;
-  }));
+  addEventListener("afterprint", () => {
+    redraw(isDark(), (layout) => {
+      delete layout.width;
+      layout.autosize = true;
+    });
+    figures().forEach((div) => Plotly.Plots.resize(div));
+  });
 })();

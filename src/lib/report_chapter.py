@@ -47,8 +47,8 @@ class Chapter:
 def render(name: str, notebook: nbformat.NotebookNode) -> Chapter:
     """Render an executed notebook; its outputs are changed."""
     interactive = _prepare_outputs(name, notebook)
-    exporter = HTMLExporter(raw_template=TEMPLATE, exclude_anchor_links=True)
-    body, _ = exporter.from_notebook_node(notebook)
+    body, _ = HTMLExporter(raw_template=TEMPLATE).from_notebook_node(notebook)
+    body = re.sub(r'<a class="anchor-link"[^>]*>[^<]*</a>', "", body)  # the contents have them
     # several chapters may share a page: what can be linked to carries the chapter's name
     body = re.sub(r'(<h[1-6] id=")', rf"\g<1>{name}-", body)
     return Chapter(name, title(notebook), body, _headings(body), interactive)
