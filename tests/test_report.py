@@ -240,7 +240,13 @@ def front(complete) -> Page:
 
 def test_the_front_page_says_what_was_run(front):
     assert "Data: sample" in front.text and "smoke test" in front.text
-    for fact in ("embedded:e5-small", "0123456789ab", "2 cores", "1 min 14 s in 6 of 6 steps"):
+    for fact in (
+        "embedded:e5-small",
+        "0123456789ab",
+        "2 cores",
+        "1 min 14 s in 6 of 6 steps",
+        "2026-01-02 03:04 UTC+0000",
+    ):
         assert fact in front.text, fact
     changed = front.text.split("Parameters that differ from the defaults")[1]
     assert "03, 06max_tokens96256\n" in changed  # the same in two steps: one line

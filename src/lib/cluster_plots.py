@@ -181,7 +181,7 @@ def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
                 "y": 1.08,
                 "xanchor": "left",
                 "buttons": [
-                    {"label": f"colour: {name}", "method": "restyle", "args": [change]}
+                    {"label": name, "method": "restyle", "args": [change]}
                     for name, change in buttons.items()
                 ],
             }
