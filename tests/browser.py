@@ -23,6 +23,15 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 SKIPPED = "no Chromium found: install it or name its executable in the variable CHROMIUM"
 # WebGL in software, as scattergl needs it; no sandbox, since containers often forbid it
 ARGUMENTS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+# where a point of the page's first figure is, in CSS pixels of the window
+POINT = """([curve, point]) => {
+    const figure = document.querySelector(".plotly-graph-div");
+    figure.scrollIntoView({block: "center"});
+    const {xaxis, yaxis} = figure._fullLayout, trace = figure._fullData[curve];
+    const {left, top} = figure.getBoundingClientRect();
+    return [left + xaxis._offset + xaxis.d2p(trace.x[point]),
+            top + yaxis._offset + yaxis.d2p(trace.y[point])];
+}"""
 SIZE = {"width": 1280, "height": 900}
 LOCAL = ("file:", "data:", "blob:", "about:")
 DRAWN = """figures => figures.map(figure => {
@@ -71,6 +80,15 @@ class BrowserPage:
     def drawn(self) -> list[bool]:
         """For each plotly figure whether it shows something: a filled canvas, or marks in svg."""
         return self.page.eval_on_selector_all(".plotly-graph-div", DRAWN)
+
+    def hover(self, trace: int, point: int) -> str:
+        """Move the mouse to a point of the page's first figure; returns the text that appears."""
+        x, y = self.page.evaluate(POINT, [trace, point])
+        self.page.mouse.move(x - 30, y - 30)
+        self.page.mouse.move(x, y, steps=3)
+        shown = self.page.locator(".hoverlayer .hovertext")
+        shown.first.wait_for()
+        return " ".join(shown.all_text_contents())
 
     def _console(self, message) -> None:
         if message.type == "error":

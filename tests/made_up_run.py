@@ -57,12 +57,12 @@ def make_run(
         write_clusters(directory / "04_cluster_purity", rng, points)
     if "06_final_eval" in steps:
         write_evaluation(directory / "06_final_eval", rng, test_texts, right)
+    picture = encoded(plots.explained_variance(np.array([0.5, 0.2])))
     for name in steps:
-        figures = [plots.explained_variance(np.array([0.5, 0.2]))]
         map_ = umap_view(rng, points) if name == "04_cluster_purity" else None
         path = directory / "notebooks" / f"{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(executed_notebook(name, figures, map_), path)
+        nbformat.write(executed_notebook(name, picture, map_), path)
     return directory
 
 
@@ -133,7 +133,7 @@ def umap_view(rng: np.random.Generator, count: int) -> dict[str, Any]:
 
 
 def executed_notebook(
-    name: str, figures: list[Figure], interactive: dict[str, Any] | None = None
+    name: str, picture: str, interactive: dict[str, Any] | None = None
 ) -> nbformat.NotebookNode:
     """A notebook with printed lines, a table, progress bars and figures in its outputs."""
     table = pd.DataFrame({"text": [HOSTILE, "обычный текст"], "source": HOSTILE})
@@ -145,7 +145,7 @@ def executed_notebook(
             execution_count=1,
             data={"text/html": table.to_html(), "text/plain": str(table)},
         ),
-        *(new_output("display_data", data={"image/png": encoded(figure)}) for figure in figures),
+        new_output("display_data", data={"image/png": picture}),
     ]
     if interactive:
         outputs.append(new_output("display_data", data={PLOTLY_MIME: interactive}))

@@ -128,9 +128,9 @@ def test_umap_view_has_three_colour_buttons():
     figure = cluster_plots.umap_view(points, frame, "Карта")
     (menu,) = figure.layout.updatemenus
     assert [button.label for button in menu.buttons] == [
-        "colour: predicted class",
-        "colour: purity",
-        "colour: cluster",
+        "predicted class",
+        "purity",
+        "cluster",
     ]
     by_class, by_purity, by_cluster = (button.args[0] for button in menu.buttons)
     assert list(by_class["marker.color"]) == [COLORS[name] for name in LABELS]

@@ -105,8 +105,8 @@ def test_the_page(outputs, capsys):
     macro = page.text.split("Macro-F1")[1].split("Accuracy")[0]
     for row in (row for row in rows if row["name"] == "macro_f1" and "low" in row):
         assert f"{row['low']:.3f}" in macro and f"{row['value']:.3f}" in macro
-    line = next(line for line in macro.split("\n") if line.startswith("goldtestfinal0."))
-    assert line.count("90 texts") == 2 and line.endswith("–")  # side by side; `begun` has none
+    line = next(line for line in macro.split("\n") if line.startswith("goldtest90final0."))
+    assert line.count("[0.") == 2 and line.endswith("–")  # side by side; `begun` has none
     assert "begun: step 06 is not complete" in page.text
     assert page.text.count(HOSTILE) > 3 and not any("hacked" in text for text in page.scripts)
     assert sum(tag == "img" for tag, _ in page.elements) == 3

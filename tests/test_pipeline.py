@@ -305,15 +305,11 @@ def test_the_report_in_a_browser(run_dir, browser_page, name):
     if name == "04_cluster_purity":
         hovers = page.evaluate("document.querySelector('.plotly-graph-div').data.map(t => t.text)")
         places = [
-            {"curveNumber": curve, "pointNumber": point}
+            (curve, point)
             for curve, texts in enumerate(hovers)
             for point, text in enumerate(texts)
             if "hacked" in text
         ]
         assert len(places) == 3
-        page.evaluate(
-            "place => Plotly.Fx.hover(document.querySelector('.plotly-graph-div'), [place])",
-            places[0],
-        )
-        assert "<script>window.hacked=1</script>" in page.locator(".hoverlayer").text_content()
+        assert "<script>window.hacked=1</script>" in browser_page.hover(*places[0])
         browser_page.check()

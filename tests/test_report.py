@@ -190,6 +190,22 @@ def test_progress_bars_are_dropped(page):
     assert "100%" not in page.text and "прочитано:" in page.text
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/vnd.jupyter.widget-view+json", "application/javascript"]
+)
+def test_what_needs_a_kernel_or_runs_is_dropped(kind, run_dir):
+    path = run_dir / "notebooks" / f"{NAME}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    live = new_output("display_data", data={kind: "window.live = 1", "text/plain": "a widget"})
+    notebook.cells[1].outputs.append(live)
+    nbformat.write(notebook, path)
+    page = Page(report.write(run_dir).parent / f"{NAME}.html")
+    assert "a widget" not in page.text and not any(
+        "window.live" in script for script in page.scripts
+    )
+    assert "прочитано:" in page.text
+
+
 def test_headline_table_comes_from_the_last_step(run_dir):
     assert "macro-F1" not in Page(report.write(run_dir)).text
     rows = [
@@ -225,7 +241,13 @@ def front(complete) -> Page:
 
 def test_the_front_page_says_what_was_run(front):
     assert "Data: sample" in front.text and "smoke test" in front.text
-    for fact in ("embedded:e5-small", "0123456789ab", "2 cores", "1 min 14 s in 6 of 6 steps"):
+    for fact in (
+        "embedded:e5-small",
+        "0123456789ab",
+        "2 cores",
+        "1 min 14 s in 6 of 6 steps",
+        "2026-01-02 03:04 UTC+0000",
+    ):
         assert fact in front.text, fact
     changed = front.text.split("Parameters that differ from the defaults")[1]
     assert "03, 06max_tokens96256\n" in changed  # the same in two steps: one line

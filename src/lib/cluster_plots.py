@@ -182,7 +182,7 @@ def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
                 "y": 1.08,
                 "xanchor": "left",
                 "buttons": [
-                    {"label": f"colour: {name}", "method": "restyle", "args": [change, traces]}
+                    {"label": name, "method": "restyle", "args": [change, traces]}
                     for name, change in buttons.items()
                 ],
             }

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from lib import LABELS, final_eval, plots, report_front, report_page
 from lib.compare_runs import (
-    MISSING,
     Run,
     different_parameters,
     paired_differences,
@@ -142,22 +141,17 @@ def _metrics(runs: list[Run]) -> list[str]:
                 found.setdefault(key, {})[run.name] = row
     parts = []
     for metric, title in METRICS.items():
-        rows = [
-            (dataset, split, model, *(_cell(by_run.get(run.name), model) for run in runs))
-            for (name, dataset, split, model), by_run in found.items()
-            if name == metric
-        ]
+        rows = []
+        for (name, dataset, split, model), by_run in found.items():
+            if name == metric:
+                signed = model == report_front.MODELS[-1]
+                cells = [report_front.with_interval(by_run.get(n), signed) for n in _names(runs)]
+                sizes = dict.fromkeys(f"{row['texts']:,}" for row in by_run.values())
+                rows.append((dataset, split, " / ".join(sizes), model, *cells))
         if rows:
-            header = ("data set", "split", "model", *_names(runs))
+            header = ("data set", "split", "texts", "model", *_names(runs))
             parts += [f"<h3>{html.escape(title)}</h3>", report_page.table(header, rows)]
     return parts or ["<p>No run has figures of step 06.</p>"]
-
-
-def _cell(row: dict[str, Any] | None, model: str) -> str:
-    if row is None:
-        return MISSING
-    signed = model == report_front.MODELS[-1]
-    return f"{report_front.with_interval(row, signed)}, {row['texts']:,} texts"
 
 
 def _confusion(run: Run) -> str:

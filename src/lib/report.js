@@ -18,6 +18,7 @@
     const grid = dark ? "#fafafa" : "#e9e9e9";
     layout.paper_bgcolor = "rgba(0,0,0,0)";
     layout.plot_bgcolor = dark ? "#e6e6e6" : "#ffffff";
+    layout.legend = { ...layout.legend, bgcolor: layout.plot_bgcolor, font: { color: "#1c1c1c" } };
     layout.font = { ...layout.font, color: dark ? "#e4e4e2" : "#1c1c1c" };
     for (const name of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
       layout[name] = { ...layout[name], gridcolor: grid, zerolinecolor: grid };
@@ -79,8 +80,11 @@
     layout.width = PRINT_WIDTH;
     layout.autosize = false;
   }));
-  addEventListener("afterprint", () => redraw(isDark(), (layout) => {
-    delete layout.width;
-    layout.autosize = true;
-  }));
+  addEventListener("afterprint", () => {
+    redraw(isDark(), (layout) => {
+      delete layout.width;
+      layout.autosize = true;
+    });
+    figures().forEach((div) => Plotly.Plots.resize(div));
+  });
 })();

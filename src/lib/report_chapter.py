@@ -1,7 +1,7 @@
 """A chapter of the report: an executed notebook as HTML.
 
-Code is folded away and progress bars are dropped. Texts from the data come only through pandas
-tables, printed lines and plotly hovers, all escaped.
+Code is folded away, progress bars and widgets are dropped. Texts from the data come only through
+pandas tables, printed lines and plotly hovers, all escaped.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Chapter:
 def render(name: str, notebook: nbformat.NotebookNode) -> Chapter:
     """Render an executed notebook; its outputs are changed."""
     interactive = _prepare_outputs(name, notebook)
-    exporter = HTMLExporter(raw_template=TEMPLATE, exclude_anchor_links=True)
-    body, _ = exporter.from_notebook_node(notebook)
+    body, _ = HTMLExporter(raw_template=TEMPLATE).from_notebook_node(notebook)
+    body = re.sub(r'<a class="anchor-link"[^>]*>[^<]*</a>', "", body)  # the contents have them
     # several chapters may share a page: what can be linked to carries the chapter's name
     body = re.sub(r'(<h[1-6] id=")', rf"\g<1>{name}-", body)
     return Chapter(name, title(notebook), body, _headings(body), interactive)
@@ -94,8 +94,7 @@ def _prepare_outputs(name: str, notebook: nbformat.NotebookNode) -> bool:
             found = re.findall(r"^##+ (.+)$", cell.source, flags=re.MULTILINE)
             heading = found[-1] if found else heading
             continue
-        # progress bars are for the one who waits, not for the one who reads
-        cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        cell.outputs = [output for output in cell.outputs if _is_shown(output)]
         for place, output in enumerate(cell.outputs):
             data = output.get("data", {})
             if PLOTLY_MIME in data:
@@ -106,6 +105,13 @@ def _prepare_outputs(name: str, notebook: nbformat.NotebookNode) -> bool:
                 alternative = {"image/png": {"alt": f"Figure: {heading}"}}
                 output.metadata = nbformat.from_dict(alternative)
     return interactive
+
+
+def _is_shown(output: nbformat.NotebookNode) -> bool:
+    """Whether a reader needs it: no progress bars, no widgets without a kernel, no scripts."""
+    kinds = output.get("data", {})
+    live = any(kind.startswith("application/vnd.jupyter.widget") for kind in kinds)
+    return output.get("name") != "stderr" and not live and "application/javascript" not in kinds
 
 
 @dataclass

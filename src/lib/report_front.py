@@ -182,6 +182,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def _moment(stamp: str) -> str:
+    """`2026-01-02T03:04:05+0000` as people write it, to the minute."""
+    return f"{stamp[:10]} {stamp[11:16]}" + (f" UTC{stamp[19:]}" if stamp[19:] else "")
+
+
 def _facts(manifests: Manifests) -> str:
     if not manifests:
         return ""
@@ -192,7 +197,7 @@ def _facts(manifests: Manifests) -> str:
         ("commit", per_step(manifests, lambda m: m.get("commit") or NOT_RECORDED)),
         ("machine", per_step(manifests, lambda m: m["machine"])),
         ("time", f"{duration(seconds)} in {len(manifests)} of {len(STEPS)} steps"),
-        ("finished", max(manifest["finished"] for manifest in manifests.values())),
+        ("finished", _moment(max(manifest["finished"] for manifest in manifests.values()))),
     )
     lines = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in facts if text)
     return f"<dl class='facts'>{lines}</dl>"
@@ -205,5 +210,6 @@ def _chapters(chapters: list[Chapter], manifests: Manifests, address: Callable[[
         link = f"<a href='{html.escape(address(chapter.name))}'>{html.escape(chapter.title)}</a>"
         time = duration(manifest["seconds"]) if manifest else "not complete"
         memory = f"{manifest['peak_memory_mib']:,} MiB" if manifest else "–"
-        lines.append((link, time, memory, html.escape(manifest.get("finished", "–"))))
+        finished = _moment(manifest["finished"]) if manifest else "–"
+        lines.append((link, time, memory, html.escape(finished)))
     return inner_table(("chapter", "time", "peak memory", "finished"), lines)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
+import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import papermill
@@ -153,16 +156,17 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
     failed.unlink(missing_ok=True)
     started = time.time()
     try:
-        papermill.execute_notebook(
-            str(code.notebook_path(name)),
-            str(running),
-            parameters={"run_dir": str(run_dir)} | params.model_dump(mode="json"),
-            cwd=str(code.notebook_path(name).parent),
-            kernel_name="python3",
-            progress_bar={"desc": title, "unit": "cell"},
-            extra_arguments=["--log-level=40"],  # no warnings about the kernel's transport
-            stderr_file=sys.stderr if sys.stderr.isatty() else None,
-        )
+        with _figures_in_the_notebook():
+            papermill.execute_notebook(
+                str(code.notebook_path(name)),
+                str(running),
+                parameters={"run_dir": str(run_dir)} | params.model_dump(mode="json"),
+                cwd=str(code.notebook_path(name).parent),
+                kernel_name="python3",
+                progress_bar={"desc": title, "unit": "cell"},
+                extra_arguments=["--log-level=40"],  # no warnings about the kernel's transport
+                stderr_file=sys.stderr if sys.stderr.isatty() else None,
+            )
     except PapermillExecutionError as error:
         if error.ename in ("UserError", "SourceUnavailable"):
             running.unlink(missing_ok=True)
@@ -179,6 +183,23 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
     running.replace(target)
     log.info("%s: done in %.0f s", title, time.time() - started)
     return True
+
+
+@contextlib.contextmanager
+def _figures_in_the_notebook() -> Iterator[None]:
+    """Kernels started in here show matplotlib's figures, whatever backend the shell has set.
+
+    With MPLBACKEND=Agg, as it is usual on servers, a notebook shows `<Figure size …>` instead.
+    """
+    before = os.environ.get("MPLBACKEND")
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MPLBACKEND"]
+        else:
+            os.environ["MPLBACKEND"] = before
 
 
 def print_summary(run_dir: Path, page: Path, seconds: float) -> None:
