@@ -19,6 +19,7 @@ from lib.plots import COLORS
 from lib.threshold_counts import Kept, steps
 
 FADED = 0.06
+MAP_SIZE = 540  # pixels: two columns fit into a notebook on a laptop
 HITS = 30  # texts that a search shows
 LISTED = 2_000  # entries of the list of clusters
 ORDERS = {"purest first": False, "most mixed first": True}
@@ -70,7 +71,8 @@ class ExplorerWidget(widgets.VBox):
         # the figure's own `layout` is plotly's, so it gets a box around it
         rows = [(thresholds, self.kept), (widgets.VBox([self.figure]), widgets.VBox(choice))]
         for part in (part for row in rows for part in row):
-            part.layout.flex, part.layout.min_width, part.layout.overflow = "1 1 24em", "0", "auto"
+            part.layout.flex, part.layout.min_width, part.layout.overflow = "1 1 20em", "0", "auto"
+        rows[1][0].layout.flex = "0 0 auto"
         row_layout = widgets.Layout(flex_flow="row wrap")
         controls = [self.kind, self.texts_shown, self.export_cluster]
         super().__init__(
@@ -101,6 +103,7 @@ class ExplorerWidget(widgets.VBox):
             clusters = frame["cluster"].to_numpy()[places]
             trace.on_click(lambda _, points, __, of=clusters: self._clicked(of, points.point_inds))
         ring = {"size": 10, "symbol": "circle-open", "color": "black", "line": {"width": 1.5}}
+        figure.update_layout(width=MAP_SIZE, height=MAP_SIZE)  # it does not follow its column
         figure.add_scattergl(
             x=[], y=[], mode="markers", name="chosen cluster", marker=ring, hoverinfo="skip"
         )
