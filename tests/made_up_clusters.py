@@ -21,9 +21,10 @@ TOPICS += ["отель пляж", "книга автор", "врач больн�
 def made_up_texts(cluster: np.ndarray, rng: np.random.Generator) -> list[str]:
     """A text of each cluster: its topic's words, a word of its own, a few common ones."""
     common = ["вчера", "очень", "просто", "хороший", "плохой", "новый", "сильно", "дорого"]
+    drawn = rng.choice(common, (len(cluster), 4)).tolist()
     return [
-        f"{TOPICS[c % len(TOPICS)]} слово{c} {' '.join(rng.choice(common, 4))} номер {i}"
-        for i, c in enumerate(cluster)
+        f"{TOPICS[c % len(TOPICS)]} слово{c} {' '.join(some)} номер {i}"
+        for i, (c, some) in enumerate(zip(cluster, drawn, strict=True))
     ]
 
 

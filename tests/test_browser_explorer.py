@@ -185,7 +185,7 @@ def test_hostile_texts_stay_texts(run, opened):
 
 @pytest.mark.slow
 def test_a_slider_answers_in_200_ms_at_100_000_texts(browser_page, run, tmp_path):
-    folder = write_run(tmp_path / "run", 100_000, 2_000, map_points=100_000)
+    folder = write_run(tmp_path / "run", 100_000, 300, map_points=100_000)
     shutil.copyfile(run.run_dir / "report" / "plotly.min.js", tmp_path / "plotly.min.js")
     page = browser_page.open(explorer_page.write(folder, tmp_path))
     seconds = page.evaluate(

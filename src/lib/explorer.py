@@ -110,15 +110,17 @@ class Explorer:
 
     def nearest(self, cluster: int, count: int = 5) -> pd.Series:
         """The clusters with the nearest centres: distances by cluster; empty ones do not count."""
-        differences = self.centroids - self.centroids[cluster]
-        distances = pd.Series(np.linalg.norm(differences, axis=1), self.table.index)
-        others = distances[(self.table["size"] > 0) & (self.table.index != cluster)]
-        return others.nsmallest(count)
+        distances = np.linalg.norm(self.centroids - self.centroids[cluster], axis=1)
+        distances[self.table["size"].to_numpy() == 0] = np.inf
+        distances[cluster] = np.inf
+        found = np.argsort(distances, kind="stable")[:count]
+        found = found[np.isfinite(distances[found])]
+        return pd.Series(distances[found], found)
 
     def sources(self, cluster: int) -> pd.Series:
         """Texts of a cluster by source, most frequent first, without zeros."""
-        counts = self.texts["source"].iloc[self.members(cluster)].value_counts()
-        return counts[counts > 0]
+        counts = pd.Series(self._source_counts[cluster], self.texts["source"].cat.categories)
+        return counts[counts > 0].sort_values(ascending=False, kind="stable")
 
     def by_purity(self, ascending: bool = False) -> np.ndarray:
         """Clusters by purity, equally pure ones by size; empty ones are left out."""
@@ -176,6 +178,13 @@ class Explorer:
                 audit_label=known["audit_label"].map(names).to_numpy(),
             )
             start += len(batch)
+
+    @cached_property
+    def _source_counts(self) -> np.ndarray:
+        shape = (len(self.table), len(self.texts["source"].cat.categories))
+        place = (self.texts["cluster"].to_numpy(), self.texts["source"].cat.codes.to_numpy())
+        cells = np.ravel_multi_index(place, shape)
+        return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
 
     @cached_property
     def _by_cluster(self) -> tuple[np.ndarray, np.ndarray]:
