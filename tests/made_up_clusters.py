@@ -86,6 +86,7 @@ def write_run(
     KMeans(centroids, 1.0).save(target / "kmeans.npz")
     shown = np.union1d(cluster_texts.stratified_sample(cluster, map_points, seed), [0])
     write_map(target / "umap.parquet", shown, vectors[shown, :2])
-    manifest = {"parameters": p.model_dump(mode="json"), "outputs": {}}
+    manifest = {"parameters": p.model_dump(mode="json"), "inputs": {}, "outputs": {}}
+    manifest |= {"seconds": 1.0, "peak_memory_mib": 1, "machine": "made up", "finished": "today"}
     artifacts.write_json(target / "manifest.json", manifest)
     return run_dir
