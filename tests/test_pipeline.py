@@ -310,6 +310,6 @@ def test_the_report_in_a_browser(run_dir, browser_page, name):
             for point, text in enumerate(texts)
             if "hacked" in text
         ]
-        assert len(places) == 3
+        assert places
         assert "<script>window.hacked=1</script>" in browser_page.hover(*places[0])
         browser_page.check()
