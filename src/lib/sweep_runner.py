@@ -70,6 +70,10 @@ def run(sweep: Sweep, outputs: Path, jobs: int = 1) -> list[str]:
                 for name in names:
                     if sharing.find(step, fingerprint, [dirs[name]]) is None:
                         sharing.share(step, done, dirs[name])
+            if step == artifacts.ROUND_STEPS[-1]:  # more rounds follow it; they are not shared
+                left = [p.name for p in points if p.name not in failed]
+                several = [dirs[name] for name in left if resolved[name].rounds > 1]
+                failed += [run_dir.name for run_dir in execute(step, several, jobs, lock)]
     return failed
 
 
@@ -120,9 +124,9 @@ def plan(
     return tasks
 
 
-def execute(step: str, run_dirs: list[Path], jobs: int, lock: IO[str]) -> None:
-    """Execute one step in several runs, `jobs` at a time; failures are logged."""
-    waiting, running = list(run_dirs), {}
+def execute(step: str, run_dirs: list[Path], jobs: int, lock: IO[str]) -> list[Path]:
+    """Execute one step in several runs, `jobs` at a time; returns those that failed."""
+    waiting, running, broken = list(run_dirs), {}, []
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -136,6 +140,7 @@ def execute(step: str, run_dirs: list[Path], jobs: int, lock: IO[str]) -> None:
                 if process.returncode == 0:
                     log.info("%s %s: done in %.0f s", step, run_dir.name, seconds)
                 else:
+                    broken.append(run_dir)
                     log.error("%s %s failed: %s", step, run_dir.name, last_words(run_dir))
             time.sleep(0.1)
     finally:  # interrupted: steps keep what they have done, and go on from there
@@ -143,6 +148,7 @@ def execute(step: str, run_dirs: list[Path], jobs: int, lock: IO[str]) -> None:
             process.send_signal(signal.SIGINT)
         for process, _ in running.values():
             process.wait()
+    return broken
 
 
 def start(step: str, run_dir: Path, jobs: int, lock: IO[str]) -> subprocess.Popen:
