@@ -174,7 +174,7 @@ def test_rounds_in_a_parameter_file_and_on_the_command_line(tmp_path, capsys):
     assert params.load(path).rounds == 4
 
 
-@pytest.mark.parametrize("value", ["0", "6", "1.5", "true", "'2'", "[2]"])
+@pytest.mark.parametrize("value", ["0", "6", "1.5", "true", "'2'", "[2]", "[", "-1", ""])
 def test_wrong_rounds(value):
     with pytest.raises(UserError, match="rounds: expected a whole number >= 1 and <= 5"):
         params.resolve({}, [f"rounds={value}"])

@@ -102,6 +102,7 @@ def test_there_is_a_sweep_for_each_threshold():
         ({"grid": {"min_purity": [0.9, 0.9000000001]}}, ["two points"]),
         ({"grid": {"seed": [0], "05.seed": [1]}}, ["seed", "same parameter"]),
         ({"variants": {"a": {"04.min_purity": 0.1}}}, ["'a'", "min_purity", "grid"]),
+        ({"grid": {"steps": [9]}, "variants": {"a": {"05.steps": 9}}}, ["'a'", "05.steps"]),
         ({"variants": {"a": {}}, "compare_with": "b"}, ["no variant 'b'", "'a'"]),
         ({"variants": {"a": {"last": "01"}}}, ["01_gold_data", "no model"]),
         ({"variants": {"a": {"last": "09"}}}, ["no step '09'"]),

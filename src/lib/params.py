@@ -91,7 +91,7 @@ def resolve(content: dict[str, Any], overrides: list[str], default_run: str = "r
     names, overrides = _take("run", overrides)
     run = str([common.pop("run", default_run), *names][-1])
     counts, overrides = _take("rounds", overrides)
-    rounds = [common.pop("rounds", 1), *(yaml.load(text, Loader=_Loader) for text in counts)][-1]
+    rounds = [common.pop("rounds", 1), *(int(t) if t.isdecimal() else t for t in counts)][-1]
     if type(rounds) is not int or not 1 <= rounds <= MAX_ROUNDS:
         problems.append(f"rounds: expected {ROUNDS_HELP.split(';')[0]}, got {rounds!r}")
     if not run.replace("-", "").replace("_", "").replace(".", "").isalnum() or run[0] == ".":

@@ -190,7 +190,7 @@ def _override(item: tuple[str, Any]) -> str:
 def _targets(key: str) -> set[tuple[str, str]]:
     """The (step, parameter) pairs that an override's name means; a run's own are of step ""."""
     step, _, name = key.rpartition(".")
-    if not step and name in RunParams.__dataclass_fields__:
+    if not step and name in ("run", "rounds"):
         return {("", name)}
     return {
         (known, name)
