@@ -31,6 +31,7 @@ from lib.sweep import Point, Sweep
 log = logging.getLogger(__name__)
 
 PARAMETERS, LOG, LOCK = "params.yaml", "sweep.log", ".lock"
+HEAD = "--- "  # begins the part of a step in the log
 
 
 def run(sweep: Sweep, outputs: Path, jobs: int = 1) -> list[str]:
@@ -159,6 +160,8 @@ def start(step: str, run_dir: Path, jobs: int, lock: IO[str]) -> subprocess.Pope
     if jobs > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, artifacts.cores() // jobs))
     with (run_dir / LOG).open("a", encoding="utf-8") as output:
+        output.write(f"{HEAD}{step}\n")
+        output.flush()
         return subprocess.Popen(
             command,
             stdout=output,
@@ -170,8 +173,9 @@ def start(step: str, run_dir: Path, jobs: int, lock: IO[str]) -> subprocess.Pope
 
 
 def last_words(run_dir: Path) -> str:
-    """The error message at the end of a run's log, and where the log is."""
-    lines = (run_dir / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    """The error message of the last step in a run's log, and where the log is."""
+    text = (run_dir / LOG).read_text(encoding="utf-8", errors="replace")
+    lines = text.rpartition(HEAD)[2].splitlines()
     found = [i for i, line in enumerate(lines) if line.startswith("error: ") or " failed: " in line]
     text = "\n".join(lines[found[-1] :][:20] if found else lines[-1:])
     return f"{text.removeprefix('error: ')} ({run_dir / LOG})"

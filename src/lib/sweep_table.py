@@ -28,6 +28,7 @@ from lib.sweep import Point, Sweep, label
 
 log = logging.getLogger(__name__)
 
+MEAN_SAMPLES = 2000  # of the mean over seeds, at most: there may be thousands of kinds of texts
 SEED, VARIANT, DATA = "seed", "variant", ["dataset", "split"]
 Sets = dict[tuple[str, str], pd.DataFrame]
 """(dataset, split) -> text_id, label, predicted."""
@@ -220,6 +221,7 @@ def mean_difference_interval(
     ]
     of_text = pd.concat(cells, axis=1).fillna(-1).to_numpy(dtype=np.int64)  # [texts, seeds]
     kinds, counts = np.unique(of_text, axis=0, return_counts=True)
+    samples = min(samples, MEAN_SAMPLES)
     drawn = resample(counts, samples, seed).astype(float)  # [samples, kinds]
     differences = np.zeros(samples)
     for of_seed in kinds.T:
