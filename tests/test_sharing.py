@@ -82,12 +82,16 @@ def test_a_kill_while_sharing_only_means_to_share_again(runs, monkeypatch, kille
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
+    def without_cleaning_up(path, rmtree=shutil.rmtree, **options):
+        if not path.name.startswith("."):
+            rmtree(path, **options)
+
     with monkeypatch.context() as patch:
         if killed_in == "rename":
             patch.setattr("pathlib.Path.rename", killed)
         else:
             patch.setattr(shutil, killed_in, killed)
-        patch.setattr(shutil, "rmtree", lambda *a, **o: None)  # a kill cleans up nothing
+        patch.setattr(shutil, "rmtree", without_cleaning_up)
         with pytest.raises(KeyboardInterrupt):
             sharing.share(GOLD, one, two)
     is_current = artifacts.is_current(GOLD, two, SAMPLE)

@@ -166,7 +166,7 @@ note("end")
 
 
 def test_so_many_processes_run_at_a_time(processes, tmp_path):
-    processes["each"] = 0.3
+    processes["each"] = 0.6
     dirs = [tmp_path / name for name in "acd"]
     for run_dir in dirs:
         run_dir.mkdir()

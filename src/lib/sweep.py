@@ -100,7 +100,7 @@ def load(path: Path | str, overrides: list[str] | None = None, base: Path | None
     """
     path, given = Path(path), overrides or []
     file = _validated(path, params.read_yaml(path))
-    if not re.fullmatch(r"[\w-][\w.-]*", file.name):
+    if not re.fullmatch(r"\w[\w.-]*", file.name):
         raise UserError(f"{path}: name: {file.name!r} is not a folder name; use letters and digits")
     variants = {name: _flat(values or {}) for name, values in file.variants.items()}
     common, grid = _flat(file.overrides), file.grid

@@ -38,7 +38,7 @@ def comparison(table: pd.DataFrame, axes: list[str], title: str) -> Figure:
         place.set_title(f"{title}: {dataset}, {split}, {round(part['texts'].mean()):,} texts")
         if numeric:
             place.set(xlabel=numeric, ylabel="macro-F1 (95% interval)")
-            if names.any():
+            if (names != "").any():
                 place.legend()
         else:
             labels = list(dict.fromkeys(names[part.index]))

@@ -247,7 +247,7 @@ def readable(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """The headline rows as text, intervals in brackets (over seeds where there are seeds)."""
     table = headline(table)
     shown = table[[*columns, *DATA]].copy()
-    shown = shown.drop(columns=[c for c in columns if c == VARIANT and not table[c].any()])
+    shown = shown.drop(columns=[c for c in columns if c == VARIANT and not (table[c] != "").any()])
     for name in ("seeds", "texts"):
         if name in table:
             shown[name] = table[name]
