@@ -47,7 +47,7 @@ def test_the_grid_is_crossed_with_the_variants(write):
     assert (training.lambda_metric, training.temperature, training.steps) == ([0.1], 0.2, 7)
     assert {values.seed for values in steps(point).values()} == {2}
     assert [name[:2] for name in point.steps] == ["01", "02", "03", "04", "05"]
-    assert [name[:2] for name in loaded.points[0].steps] == ["01", "02"]
+    assert [len(point.steps) for point in loaded.points] == 6 * [2] + 6 * [5]
 
 
 def test_command_line_is_stronger_than_set_and_base_can_be_another_file(write, tmp_path):

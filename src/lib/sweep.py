@@ -120,10 +120,10 @@ def load(path: Path | str, overrides: list[str] | None = None, base: Path | None
         for combination in itertools.product(*grid.values()):
             values = dict(zip(grid, combination, strict=True))
             name = point_name(variant, values)
-            changes = dict(changes)
-            last = _last(path, changes.pop("last", file.last))
+            last = _last(path, changes.get("last", file.last))
+            own = {key: value for key, value in changes.items() if key != "last"}
             texts = [f"run={name}", *map(_override, common.items()), *given]
-            texts += map(_override, [*values.items(), *changes.items()])
+            texts += map(_override, [*values.items(), *own.items()])
             try:
                 points.append(Point(name, variant, values, params.load(base, texts), last))
             except UserError as error:
