@@ -100,9 +100,9 @@ def test_steps_of_other_runs_are_taken_over(load, stand_in, tmp_path):
 
 
 def test_a_failed_point_does_not_stop_the_others(load, stand_in, tmp_path):
-    loaded = load(grid={"min_purity": [1.0, 0.1], "lambda_metric": [0.0, 0.1]})
+    loaded = load(grid={"lambda_metric": [0.0, 0.1], "min_purity": [1.0, 0.1]})
     failed = sweep_runner.run(loaded, tmp_path / "out")
-    assert failed == ["min_purity-1__lambda_metric-0", "min_purity-1__lambda_metric-0.1"]
+    assert failed == ["lambda_metric-0__min_purity-1", "lambda_metric-0.1__min_purity-1"]
     assert counts(stand_in) == {"01": 1, "02": 1, "03": 1, "04": 2, "05": 2}
 
 

@@ -35,15 +35,16 @@ def fingerprint(step: str) -> dict[str, str]:
     while waiting:
         module = waiting.pop()
         if f"{module}.py" not in found:
-            tree = _parse(PACKAGE / f"{module}.py")
-            found[f"{module}.py"] = _digest(tree)
-            waiting |= _imports(tree)
+            found[f"{module}.py"], imported = _module(PACKAGE / f"{module}.py")
+            waiting |= imported
     return dict(sorted(found.items()))
 
 
 @cache
-def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _module(path: Path) -> tuple[str, set[str]]:
+    """Digest of a module and what it imports of `lib`."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _digest(tree), _imports(tree)
 
 
 def _digest(tree: ast.Module) -> str:

@@ -94,9 +94,8 @@ def entry(number: int, run_dir: Path, step: str) -> dict[str, Any]:
     """
     rows = read_metrics(run_dir, step)
     row = next(r for r in rows if r["name"] == "macro_f1" and r["split"] == "validation")
-    kept = [
-        r["value"] for r in read_metrics(run_dir, "04_cluster_purity") if r["name"] == "kept_share"
-    ]
+    filtered = read_metrics(run_dir, "04_cluster_purity") if step == FINAL else []
+    kept = next((r["value"] for r in filtered if r["name"] == "kept_share"), None)
     return {
         "round": number,
         "value": row["value"],

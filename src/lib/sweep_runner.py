@@ -148,7 +148,7 @@ def execute(step: str, run_dirs: list[Path], jobs: int, lock: IO[str]) -> list[P
         for process, _ in running.values():
             process.send_signal(signal.SIGINT)
         for process, _ in running.values():
-            process.wait()
+            stop(process)
     return broken
 
 
@@ -170,6 +170,15 @@ def start(step: str, run_dir: Path, jobs: int, lock: IO[str]) -> subprocess.Pope
             start_new_session=True,  # Ctrl-C comes once, from `execute`
             pass_fds=[lock.fileno()],
         )
+
+
+def stop(process: subprocess.Popen, seconds: float = 20.0) -> None:
+    """Wait for the end of an interrupted process, or end it: one may ignore interrupts."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def last_words(run_dir: Path) -> str:
