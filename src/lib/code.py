@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -35,18 +35,18 @@ def fingerprint(step: str) -> dict[str, str]:
     while waiting:
         module = waiting.pop()
         if f"{module}.py" not in found:
-            found[f"{module}.py"], imported = _module(PACKAGE / f"{module}.py")
-            waiting |= imported
+            tree = _parse(PACKAGE / f"{module}.py")
+            found[f"{module}.py"] = _digest(tree)
+            waiting |= _imports(tree)
     return dict(sorted(found.items()))
 
 
 @cache
-def _module(path: Path) -> tuple[str, set[str]]:
-    """Digest of a module and what it imports of `lib`."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return _digest(tree), _imports(tree)
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@lru_cache(maxsize=256)  # of a parsed module it is computed once: sweeps ask hundreds of times
 def _digest(tree: ast.Module) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
 

@@ -251,20 +251,23 @@ def readable(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     for name in ("seeds", "texts"):
         if name in table:
             shown[name] = table[name]
-    for name, ends in (("macro_f1", "macro_f1"), ("difference", "difference")):
+    for name in ("macro_f1", "difference"):
         if name in table:
-            shown[name] = [
-                "–" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-                for value, low, high in table[[name, f"{ends}_low", f"{ends}_high"]].to_numpy()
-            ]
+            values = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+            shown[name] = [with_interval(*row) for row in values]
     if "difference_texts_low" in table:
-        shown["difference, over texts"] = [
-            "–" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
-            for low, high in table[["difference_texts_low", "difference_texts_high"]].to_numpy()
-        ]
+        values = table[["difference", "difference_texts_low", "difference_texts_high"]].to_numpy()
+        shown["difference, over texts"] = [with_interval(*row) for row in values]
     if table["kept_share"].notna().any():
-        shown["kept"] = table["kept_share"].map("{:.3f}".format)
+        shown["kept"] = ["–" if np.isnan(v) else f"{v:.3f}" for v in table["kept_share"]]
     return shown
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A value and its interval as text, with what there is of them."""
+    if np.isnan(value):
+        return "–"
+    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
