@@ -258,7 +258,7 @@ def test_a_second_round(run_dir, overrides, tmp_path, monkeypatch, caplog):
     inputs = artifacts.read_manifest(first, "06_final_eval")["inputs"]
     best = artifacts.read_manifest(artifacts.round_dir(first, found["best"]), "05_metric_learning")
     assert inputs["05_metric_learning"] == artifacts.digest(best["outputs"])
-    assert "Rounds" in (first / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<h2>Rounds</h2>" in (first / "report" / "index.html").read_text(encoding="utf-8")
     caplog.set_level("INFO")
     rerun(first, [*overrides, "rounds=2"])
     assert caplog.text.count("unchanged, skipped") == len(STEPS) + 3

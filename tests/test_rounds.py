@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lib import artifacts, params, report, rounds, schema
+from lib import artifacts, params, rounds, schema
 from lib.__main__ import main
 from lib.errors import UserError
 
@@ -147,15 +147,17 @@ def test_a_round_needs_the_one_before(tmp_path):
         rounds.prepare(tmp_path, 2)
 
 
-def test_the_table_and_the_front_page_show_the_rounds(play, capsys):
+def test_the_rounds_as_tables(play, capsys):
     run_dir, _ = play([0.5, 0.6, 0.7, 0.65], 3)
     shown = rounds.table(artifacts.read_rounds(run_dir))
     assert shown["round"].tolist() == ["base", "1", "2 (kept)", "3"]
     assert shown["gain"].tolist() == ["–", "+0.100", "+0.100", "-0.050"]
     assert shown["pseudo-labels kept"].tolist() == ["–", "40.0%", "40.0%", "40.0%"]
     assert "2 (kept)" in capsys.readouterr().out
-    page = report.front_page(run_dir, {})
+    page = rounds.html_section(run_dir)
     assert "<h2>Rounds</h2>" in page and "2 (kept)" in page
+    (run_dir / "rounds.json").unlink()
+    assert rounds.html_section(run_dir) == ""
 
 
 # --- the parameter ---------------------------------------------------------------------------

@@ -107,8 +107,7 @@ def front_page(run_dir: Path, executed: dict[str, Path]) -> str:
             "are corpus texts whose known label no training step saw. Sources one by one, and "
             "texts that are easy by construction: chapter 06.</p>",
         ]
-    if found := artifacts.read_rounds(run_dir):
-        parts += ["<h2>Rounds</h2>", rounds.table(found).to_html(index=False, border=0)]
+    parts.append(rounds.html_section(run_dir))
     for file, caption in PICTURES.items():
         if (run_dir / file).exists():
             data = base64.b64encode((run_dir / file).read_bytes()).decode("ascii")

@@ -122,3 +122,15 @@ def table(found: dict[str, Any]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def html_section(run_dir: Path) -> str:
+    """The rounds for the front page of a report; nothing if there was one round only."""
+    found = artifacts.read_rounds(run_dir)
+    if found is None:
+        return ""
+    return (
+        f"<h2>Rounds</h2>{table(found).to_html(index=False, border=0)}"
+        "<p>Macro-F1 on gold validation, which chose the round that is kept; <em>gain</em> is over "
+        "the round before, and not established where it is small against the intervals.</p>"
+    )

@@ -56,7 +56,8 @@ def write(sweep: Sweep, folder: Path) -> pd.DataFrame:
         shown = over_seeds(sweep, points, sets, table)
         _write_csv(shown, folder / "seeds.csv")
     with artifacts.atomic(folder / "comparison.png") as temporary:
-        sweep_plot.comparison(shown, axes(sweep), sweep.name).savefig(temporary, dpi=110)
+        panels = shown[(shown["dataset"] == "gold") | (shown["split"] == "audit")]
+        sweep_plot.comparison(panels, axes(sweep), sweep.name).savefig(temporary, dpi=110)
     print("\n" + readable(shown, axes(sweep)).to_string(index=False))
     print(f"\n{folder / 'comparison.csv'} and .png" + (", seeds.csv" if SEED in sweep.axes else ""))
     return table
