@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lib import artifacts, params, rounds, schema
+from lib import artifacts, code, params, rounds, schema
 from lib.__main__ import main
 from lib.errors import UserError
 
@@ -142,6 +142,25 @@ def test_a_failed_step_of_a_round_ends_it(tmp_path, steps):
     assert artifacts.read_rounds(tmp_path) is None
 
 
+def test_a_round_that_cannot_be_completed_is_none(tmp_path, steps, caplog):
+    """The model may have forgotten a class: then the filter ends with a UserError."""
+    for name in (GOLD, BASE, *LATER):
+        do(name, tmp_path, steps[name], 0.4 if name == BASE else 0.5)
+
+    def do_step(name, folder, title):
+        if name == "04_cluster_purity":
+            raise UserError("no text of class <negative> passed the filter")
+        do(name, folder, steps[name])
+        return True
+
+    caplog.set_level("INFO")
+    assert rounds.run(tmp_path, 3, do_step)
+    found = artifacts.read_rounds(tmp_path)
+    assert found["best"] == 1 and len(found["rounds"]) == 2
+    assert "round 2 cannot be completed: no text of class <negative>" in caplog.text
+    assert "class &lt;negative&gt; passed" in rounds.html_section(tmp_path)
+
+
 def test_a_round_needs_the_one_before(tmp_path):
     with pytest.raises(UserError, match=r"round 2 needs .*05_metric_learning"):
         rounds.prepare(tmp_path, 2)
@@ -158,6 +177,12 @@ def test_the_rounds_as_tables(play, capsys):
     assert "<h2>Rounds</h2>" in page and "2 (kept)" in page
     (run_dir / "rounds.json").unlink()
     assert rounds.html_section(run_dir) == ""
+
+
+def test_the_step_command_names_the_round_that_is_missing(tmp_path, capsys):
+    file = str(code.PROJECT / "params" / "demo.yaml")
+    assert main(["step", "03", file, "--outputs", str(tmp_path), "--round", "2"]) == 2
+    assert "round 2 needs" in capsys.readouterr().err
 
 
 # --- the parameter ---------------------------------------------------------------------------

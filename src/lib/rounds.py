@@ -3,7 +3,8 @@
 A better model should label better, and better labels train a better model; or it repeats its own
 mistakes with more confidence. So after each round validation decides: a round that does not improve
 macro-F1 on gold validation is the last one, and 06 compares the base of 02 with the best round's
-model. Round 1 has to beat the base, too, before its model is asked to label.
+model. Round 1 has to beat the base, too, before its model is asked to label. A round that cannot be
+completed, because the filter leaves no text of some class, ends the rounds as well.
 
 A further round is the run folder outputs/<run>/round_<r>/, in the normal layout: its 01 is the
 run's, its 02 is the 05 of the round before (both shared, see `lib.sharing`), and 03 to 05 are
@@ -17,6 +18,7 @@ arXiv:1911.04252.
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -45,23 +47,28 @@ def run(run_dir: Path, rounds: int, do_step: Callable[[str, Path, str], bool]) -
     """
     history = [entry(0, run_dir, BASE), entry(1, run_dir, FINAL)]
     history[1]["gain"] = history[1]["value"] - history[0]["value"]
-    best = 1
-    while history[-1]["gain"] > 0 and len(history) <= rounds:
+    best, why = 1, None
+    while len(history) <= rounds:
         number = len(history)
+        if history[-1]["gain"] <= 0:
+            why = f"round {number - 1} does not improve validation"
+            break
         folder = prepare(run_dir, number)
-        for step in ROUND_STEPS:
-            if not do_step(step, folder, f"[round {number}] {step}"):
+        try:
+            if not all(do_step(name, folder, f"[round {number}] {name}") for name in ROUND_STEPS):
                 return False
+        except UserError as error:  # such as: no text of a class passes the filter any more
+            why = f"round {number} cannot be completed: {error}"
+            break
         history.append(entry(number, folder, FINAL))
         history[-1]["gain"] = history[-1]["value"] - history[-2]["value"]
-        if history[-1]["gain"] > 0:
-            best = number
-    if len(history) <= rounds:
-        log.info("round %d does not improve validation: no further one", len(history) - 1)
+        best = number if history[-1]["gain"] > 0 else best
     first = artifacts.digest(read_manifest(run_dir, FINAL)["outputs"])
-    found = {"first": first, "best": best, "rounds": history}
+    found = {"first": first, "best": best, "rounds": history, "stopped": why}
     artifacts.write_json(run_dir / artifacts.ROUNDS, found)
     print("\n" + table(found).to_string(index=False) + "\n")
+    if why:
+        log.info("no further round: %s", why)
     return True
 
 
@@ -129,8 +136,11 @@ def html_section(run_dir: Path) -> str:
     found = artifacts.read_rounds(run_dir)
     if found is None:
         return ""
+    stopped = (
+        f"<p>No further round: {html.escape(found['stopped'])}.</p>" if found["stopped"] else ""
+    )
     return (
-        f"<h2>Rounds</h2>{table(found).to_html(index=False, border=0)}"
+        f"<h2>Rounds</h2>{table(found).to_html(index=False, border=0)}{stopped}"
         "<p>Macro-F1 on gold validation, which chose the round that is kept; <em>gain</em> is over "
         "the round before, and not established where it is small against the intervals.</p>"
     )
