@@ -18,7 +18,7 @@ import nbformat
 import plotly
 from nbconvert import HTMLExporter
 
-from lib import artifacts
+from lib import artifacts, rounds
 from lib.errors import UserError
 from lib.evaluation import metrics_table
 from lib.final_eval import ALL_AUDIT
@@ -107,6 +107,7 @@ def front_page(run_dir: Path, executed: dict[str, Path]) -> str:
             "are corpus texts whose known label no training step saw. Sources one by one, and "
             "texts that are easy by construction: chapter 06.</p>",
         ]
+    parts.append(rounds.html_section(run_dir))
     for file, caption in PICTURES.items():
         if (run_dir / file).exists():
             data = base64.b64encode((run_dir / file).read_bytes()).decode("ascii")
