@@ -23,6 +23,7 @@ from lib.sweep import MODEL_STEPS, Point
 log = logging.getLogger(__name__)
 
 FILE = "predictions.parquet"
+AUDIT_TEXTS = 3000  # of each source at most, its first ones: 06 measures all of them
 SPLITS = {"validation": ("validation",), "test": ("validation", "test", "audit")}
 """The splits that a sweep reads, by its `measure`."""
 
@@ -84,7 +85,8 @@ def predictions(point: Point, run_dir: Path, measure: str) -> pd.DataFrame:
     frames = [gold[gold["split"] == split] for split in SPLITS[measure] if split != "audit"]
     if "audit" in SPLITS[measure]:
         corpus = tables.read_corpus(run_dir / "01_gold_data" / "corpus", audited=True)
-        frames.append(final_eval.audit_texts(corpus).assign(split="audit"))
+        some = corpus.groupby("source").head(AUDIT_TEXTS)
+        frames.append(final_eval.audit_texts(some).assign(split="audit"))
     columns = ["text_id", "text", "source", "split", "label"]
     texts = pd.concat([frame[columns] for frame in frames], ignore_index=True)
     model = encoder.load_classifier(model_dir(point, run_dir) / "model", evaluation.max_tokens)
