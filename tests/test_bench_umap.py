@@ -13,7 +13,5 @@ def test_the_figure_is_written_and_its_size_printed(tmp_path, capsys):
     content = page.read_text(encoding="utf-8")
     size = float(re.search(r"figure: .* s, (.*) MiB", printed)[1])
     assert abs(size - len(content.encode()) / 2**20) < 0.06
-    assert (
-        "600 x 8" in printed
-        and content.count('"type":"scattergl"') + content.count('"type": "scattergl"') == 3
-    )
+    assert "600 x 8" in printed and content.startswith("<div")
+    assert content.count('"scattergl"') >= 3  # a trace per class

@@ -17,12 +17,13 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from conftest import SENTENCES
 from lib import LABELS
+from lib.batches import ShuffledBatches, Texts
 from lib.embedding import read_bank, write_bank
 from lib.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.errors import UserError
 from lib.inference import predict
 from lib.schema import BaseClassifierParams, EmbedCorpusParams
-from lib.training import ShuffledBatches, Texts, fit
+from lib.training import fit
 
 CPU = {"dtype": torch.float32, "device": torch.device("cpu")}
 LABEL_OF = [0, 0, 1, 1, 2, 2, 1]  # of SENTENCES

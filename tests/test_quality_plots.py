@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib import calibration, quality_plots, space_quality
@@ -70,3 +71,19 @@ def test_space_quality_has_a_bar_per_value():
     assert all(axes.get_title() and axes.get_ylabel() for axes in figure.axes)
     without = [row for row in rows if "neutral" not in row["name"]]
     assert [len(a.patches) for a in quality_plots.space_quality(without, "").axes] == [2, 4, 2]
+
+
+def test_inflation_shows_curves_test_figures_and_the_mix():
+    curve = pd.DataFrame({"share": [0.0, 0.5, 1.0], "base": [0.7, 0.8, 1.0]})
+    curve["final"] = curve["base"] - 0.01
+    test = {"base": 0.66, "final": 0.68}
+    (axes,) = quality_plots.inflation(curve, 0.62, test, "gold and pseudo-labels").axes
+    assert plt.get_fignums() == []
+    lines = {line.get_label(): line for line in axes.lines}
+    for model in ("base", "final"):
+        np.testing.assert_allclose(lines[model].get_ydata(), curve[model])
+        np.testing.assert_allclose(lines[f"{model}, clean gold test"].get_ydata(), test[model])
+    assert list(lines["training mix: 62%"].get_xdata()) == [0.62, 0.62]
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(shown) == sorted(lines)
+    assert axes.get_title() and axes.get_xlabel() and axes.get_ylabel()

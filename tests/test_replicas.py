@@ -77,6 +77,15 @@ def test_the_same_twice_and_added_over_calls(encoder, two_threads):
         torch.testing.assert_close(gradient, 2 * single, rtol=1e-4, atol=1e-5)
 
 
+def test_word_embeddings_get_a_dense_gradient_in_the_rows_of_the_texts(encoder, two_threads):
+    token_ids = encoder.tokenize(SENTENCES)
+    gradients_of(encoder, token_ids, repeats=2)
+    table = encoder.model.get_input_embeddings()
+    assert not table.sparse and table.weight.grad.layout == torch.strided
+    used = sorted({int(i) for row in token_ids for i in row})
+    assert table.weight.grad.abs().sum(1).nonzero().flatten().tolist() == used
+
+
 def test_frozen_weights_get_no_gradient(encoder, two_threads):
     table = encoder.model.get_input_embeddings()
     table.requires_grad_(False)

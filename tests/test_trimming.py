@@ -55,6 +55,17 @@ def test_the_same_trimming_twice_gives_the_same_bytes(tiny_checkpoint, corpus, t
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes(), name
 
 
+def test_a_part_of_a_corpus_may_be_empty(tiny_checkpoint, corpus, tmp_path):
+    empty = tmp_path / "part-00000.parquet"
+    pd.DataFrame({"text": pd.Series([], dtype=str)}).to_parquet(empty)
+    done = trimming.trim(tiny_checkpoint, [empty, corpus], tmp_path / "out")
+    assert done == trimming.trim(tiny_checkpoint, [corpus], tmp_path / "other")
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"no parquet")
+    with pytest.raises(UserError, match=r"broken\.parquet"):
+        trimming.trim(tiny_checkpoint, [broken], tmp_path / "third")
+
+
 def test_sizes_are_counted_by_hand(tiny_checkpoint, corpus, tmp_path):
     done = trimming.trim(tiny_checkpoint, [corpus], tmp_path / "out", min_count=2)
     dropped = done.before.tokens - done.after.tokens

@@ -85,8 +85,9 @@ class MetricLoss(nn.Module):
             return vectors.sum() * 0
         indices = found["indices"]
         weights = weights[indices[0] if found["reduction_type"] == "triplet" else indices]
-        counted = weights * (found["losses"] > 0)
-        return (counted * found["losses"]).sum() / counted.sum().clamp(min=1e-6)
+        values = found["losses"].flatten()
+        counted = weights * (values > 0)
+        return (counted * values).sum() / counted.sum().clamp(min=1e-6)
 
 
 class Memory(nn.Module):

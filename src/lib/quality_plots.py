@@ -105,6 +105,31 @@ def reliability(curves: dict[tuple[str, str], pd.DataFrame], title: str) -> Figu
     return _done(figure)
 
 
+def inflation(curve: pd.DataFrame, share: float, test: dict[str, float], title: str) -> Figure:
+    """Macro-F1 of both models by the share of pseudo-labelled texts in a validation set.
+
+    Args:
+        curve: as `lib.inflation.curve` gives it.
+        share: of the training mix; marked.
+        test: model -> macro-F1 on clean gold test, a dashed line each.
+    """
+    figure, axes = plt.subplots(figsize=(8, 4.2))
+    for model, color in MODEL_COLORS.items():
+        axes.plot(curve["share"], curve[model], color=color, linewidth=2, label=model)
+        axes.axhline(
+            test[model], color=color, linestyle="--", linewidth=1, label=f"{model}, clean gold test"
+        )
+    axes.axvline(share, color="black", linewidth=1, label=f"training mix: {share:.0%}")
+    axes.set(
+        title=title,
+        xlabel="share of pseudo-labelled texts in the validation set",
+        ylabel="macro-F1",
+        xlim=(0, 1),
+    )
+    axes.legend()
+    return _done(figure)
+
+
 def _done(figure: Figure) -> Figure:
     figure.tight_layout()
     plt.close(figure)  # shown once, where the notebook asks for it

@@ -43,6 +43,8 @@ class Replicas:
         workers = min(self.cores, MAX_WORKERS) if device.type == "cpu" else 1
         self.model = model
         self.copies = [without_dropout(share_weights(model)) for _ in range(workers)]
+        for replica in self.copies:  # a dense gradient of the whole table per chunk costs more
+            replica.get_input_embeddings().sparse = True
         self.pool: ThreadPoolExecutor | None = None
         self.vectors: list[Tensor] = []
 
@@ -70,7 +72,7 @@ class Replicas:
             own = order[number :: len(self.copies)]
             parts.append([own[rows] for rows in token_budget_batches(lengths[own], budget)])
         self.vectors = list(self._map(lambda i: self._pooled(i, parts[i], token_ids), len(parts)))
-        rows = np.concatenate([chunk for part in parts for chunk in part])
+        rows = np.concatenate([order[:0], *(chunk for part in parts for chunk in part)])
         return torch.cat([v.detach() for v in self.vectors]).requires_grad_(), rows
 
     def backward(self, gradient: Tensor) -> None:
@@ -84,7 +86,7 @@ class Replicas:
                 if theirs.grad is None:
                     continue
                 if mine.grad is None:
-                    mine.grad = theirs.grad
+                    mine.grad = theirs.grad.to_dense()
                 else:
                     mine.grad += theirs.grad
                 theirs.grad = None

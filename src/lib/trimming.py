@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 from transformers import (
@@ -137,11 +139,21 @@ def _texts(files: list[Path]) -> Iterator[str]:
     """All texts, as step 01 cleans them."""
     with tqdm(desc="counting tokens", unit="text", disable=None) as bar:
         for path in files:
+            if _is_empty_part(path):
+                continue
             for place, row in readers.read(path, ["text"]):
                 if not isinstance(row["text"], str):
                     raise UserError(f"{place}, column text: expected a text, got {row['text']!r}")
                 yield cleaning.clean(row["text"])
                 bar.update()
+
+
+def _is_empty_part(path: Path) -> bool:
+    """Whether this is a Parquet file without rows, as a part of a corpus may be."""
+    try:
+        return path.suffix == ".parquet" and pq.read_metadata(path).num_rows == 0
+    except pa.ArrowInvalid:
+        return False  # the reader says what is wrong with it
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
