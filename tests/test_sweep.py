@@ -75,20 +75,16 @@ def test_rounds_are_a_parameter_of_the_run(write):
 def test_the_sweep_files_of_the_project_are_valid(path):
     loaded = sweep.load(path)
     assert loaded.name == path.stem
-    assert 2 <= len(loaded.points) <= 5
-    assert loaded.measure == "validation"
+    assert len(loaded.points) >= 2
+
+
+@pytest.mark.parametrize("name", ["lambda", "temperature", "purity", "confidence", "clusters"])
+def test_sweeps_that_choose_are_small_and_see_validation_only(name):
+    """They run as they are: on the demo's data, which a fresh checkout has."""
+    loaded = sweep.load(code.PROJECT / "params" / "sweeps" / f"{name}.yaml")
+    assert loaded.measure == "validation" and len(loaded.points) <= 5
     demo = params.load(DEMO)
     assert all(steps(p)["01_gold_data"] == demo.steps["01_gold_data"] for p in loaded.points)
-
-
-def test_there_is_a_sweep_for_each_threshold():
-    assert {path.stem for path in SWEEPS} >= {
-        "lambda",
-        "temperature",
-        "purity",
-        "confidence",
-        "clusters",
-    }
 
 
 @pytest.mark.parametrize(
