@@ -40,6 +40,7 @@ def make_run(
     commit: str | None = "0123456789ab",
     steps: tuple[str, ...] = tuple(schema.STEPS),
     seed: int = 0,
+    pictures: bool = True,
 ) -> Path:
     """Write a run.
 
@@ -48,15 +49,18 @@ def make_run(
         right: share of right predictions of the final model; the base has 0.7.
         changes: parameters besides PARAMETERS, by step.
         steps: the steps that are complete.
+        pictures: with the executed notebooks and the figures; drawing them takes seconds.
     """
     rng = np.random.default_rng(seed)
     for name in steps:
         given = PARAMETERS.get(name, {}) | (changes or {}).get(name, {})
         write_manifest(directory, name, given, commit)
     if "04_cluster_purity" in steps:
-        write_clusters(directory / "04_cluster_purity", rng, points)
+        write_clusters(directory / "04_cluster_purity", rng, points, pictures)
     if "06_final_eval" in steps:
-        write_evaluation(directory / "06_final_eval", rng, test_texts, right)
+        write_evaluation(directory / "06_final_eval", rng, test_texts, right, pictures)
+    if not pictures:
+        return directory
     picture = encoded(plots.explained_variance(np.array([0.5, 0.2])))
     for name in steps:
         map_ = umap_view(rng, points) if name == "04_cluster_purity" else None
@@ -83,17 +87,21 @@ def write_manifest(directory: Path, name: str, given: dict[str, Any], commit: st
     )
 
 
-def write_clusters(directory: Path, rng: np.random.Generator, points: int) -> None:
+def write_clusters(directory: Path, rng: np.random.Generator, points: int, pictures: bool) -> None:
     probabilities = rng.dirichlet([0.3, 0.3, 0.3], points)
     table = purity_table(rng.integers(0, 12, points), probabilities, 12)
     table.to_csv(directory / "purity.csv")
+    if not pictures:
+        return
     save(cluster_plots.purity_histogram(table, 0.8), directory / "figures" / "purity.png")
     count = min(points, 500)
     figure = cluster_plots.umap_static(rng.normal(size=(count, 2)), corpus(rng, count), "Corpus")
     save(figure, directory / "figures" / "umap.png")
 
 
-def write_evaluation(directory: Path, rng: np.random.Generator, count: int, right: float) -> None:
+def write_evaluation(
+    directory: Path, rng: np.random.Generator, count: int, right: float, pictures: bool
+) -> None:
     label = np.arange(count) % 3
     frame = pd.DataFrame({"text_id": [f"{i:016x}" for i in range(count)], "label": label})
     frame["text"] = f"текст {HOSTILE}"
@@ -105,6 +113,8 @@ def write_evaluation(directory: Path, rng: np.random.Generator, count: int, righ
     rows = final_eval.compare_models(frame, dataset="gold", split="test", **options)
     rows += final_eval.compare_models(frame, dataset=HOSTILE, split="test", **options)
     artifacts.write_json(directory / "metrics.json", rows)
+    if not pictures:
+        return
     figure = plots.confusion_matrices(final_eval.matrices(frame), f"gold test, {count} texts")
     save(figure, directory / "figures" / "confusion.png")
 

@@ -21,14 +21,14 @@ from test_report import Page
 def outputs(tmp_path_factory) -> Path:
     """Runs a and b tested on the same texts, `other` on more, `begun` with step 01 only."""
     folder = tmp_path_factory.mktemp("outputs")
-    make_run(folder / "a")
+    make_run(folder / "a", pictures=False)
     changes = {
         "04_cluster_purity": {"min_purity": 0.95},
         "05_metric_learning": {"lambda_metric": [0.0], "base_model": f"models/{HOSTILE}"},
     }
-    make_run(folder / "b", changes=changes, right=0.98, commit="ba9876543210")
-    make_run(folder / "other", test_texts=120, seed=1)
-    make_run(folder / "begun", steps=("01_gold_data",))
+    make_run(folder / "b", changes=changes, right=0.98, pictures=False)
+    make_run(folder / "other", test_texts=120, seed=1, pictures=False)
+    make_run(folder / "begun", steps=("01_gold_data",), commit="ba9876543210", pictures=False)
     return folder
 
 
@@ -113,11 +113,14 @@ def test_the_page(outputs, capsys):
 
 
 def test_out_names_the_page(outputs, tmp_path):
-    out = tmp_path / "new" / "page.html"
-    assert compare.write([outputs / "a", outputs / "b"], out) == out
-    assert "0123456789ab" in out.read_text(encoding="utf-8")
+    out, other = tmp_path / "new" / "page.html", tmp_path / "other"
+    make_run(other, steps=("01_gold_data",), pictures=False)
+    assert compare.write([outputs / "begun", other], out) == out
+    page = Page(out)
+    assert "0123456789ab" in page.text and "ba9876543210" in page.text
+    assert "Fewer than two" in page.text and "No run has figures of step 06" in page.text
     with pytest.raises(UserError, match=r"--out .*: is a folder; name a file"):
-        compare.write([outputs / "a", outputs / "b"], tmp_path)
+        compare.write([outputs / "begun", other], tmp_path)
 
 
 def test_runs_of_one_name_are_told_apart(outputs, tmp_path):

@@ -103,16 +103,31 @@ def test_projection_depends_on_the_seed_only():
 def test_hold_out_cuts_a_share_of_each_label(share):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
-        {"text": [f"текст {i}" for i in range(400)], "label": rng.choice(3, 400, p=[0.6, 0.3, 0.1])}
+        {
+            "text_id": [f"{i:x}" for i in range(9000)],
+            "label": rng.choice(3, 9000, p=[0.6, 0.3, 0.1]),
+        }
     )
     held, rest = hold_out(frame, share, seed=0)
-    assert sorted([*held["text"], *rest["text"]]) == sorted(frame["text"])
+    assert sorted([*held["text_id"], *rest["text_id"]]) == sorted(frame["text_id"])
     for label, part in frame.groupby("label"):
-        assert (held["label"] == label).sum() == round(len(part) * share)
-    numbers = held["text"].str.split().str[1].astype(int)
-    assert numbers.is_monotonic_increasing and list(held.index) == list(range(len(held)))
+        spread = 4 * np.sqrt(share * (1 - share) / len(part))
+        assert abs((held["label"] == label).sum() / len(part) - share) < spread
+    for part in (held, rest):
+        order = part["text_id"].map(lambda text_id: int(text_id, 16))
+        assert order.is_monotonic_increasing and list(part.index) == list(range(len(part)))
     assert held.equals(hold_out(frame, share, seed=0)[0])
     assert not held.equals(hold_out(frame, share, seed=1)[0])
+
+
+def test_a_text_is_held_out_whatever_else_is_kept():
+    """So that what one round holds out no other round trains on."""
+    frame = pd.DataFrame({"text_id": [f"{i:x}" for i in range(500)], "label": 0})
+    other = frame.iloc[250:].assign(label=1)
+    held, rest = (set(part["text_id"]) for part in hold_out(frame, 0.2, seed=3))
+    held_again, rest_again = (set(part["text_id"]) for part in hold_out(other, 0.2, seed=3))
+    assert held_again <= held and rest_again <= rest
+    assert len(held_again) > 20
 
 
 def test_pseudo_labelled_are_the_kept_texts_with_their_prediction():

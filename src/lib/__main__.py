@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("step", metavar="STEP", help="02, 03 or 05")
     _add_params(step)
     step.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
+    step.add_argument("--round", type=int, default=1, metavar="N", help="of which round; default 1")
     step.set_defaults(command=_step)
 
     sweep = commands.add_parser("sweep", help="many runs that share steps, and their comparison")
@@ -147,13 +148,16 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _step(options: argparse.Namespace) -> int:
-    from lib import headless, params, runner
+    from lib import headless, params, rounds, runner
 
     loaded = runner.absolute_paths(params.load(options.file, options.overrides))
     name = runner.find_step(options.step)
     runner.check_inputs(loaded, [name])
     outputs = (options.outputs or runner.OUTPUTS).resolve()
-    headless.run_long_part(name, outputs / loaded.run, loaded.steps[name])
+    run_dir = outputs / loaded.run
+    if options.round > 1:
+        run_dir = rounds.prepare(run_dir, options.round)
+    headless.run_long_part(name, run_dir, loaded.steps[name])
     return 0
 
 

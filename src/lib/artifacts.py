@@ -54,6 +54,9 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "06_final_eval": ("01_gold_data", "02_base_classifier", "05_metric_learning"),
 }
 """Whose artefacts a step reads."""
+ROUNDS = "rounds.json"
+ROUND_STEPS = ("03_embed_corpus", "04_cluster_purity", "05_metric_learning")
+"""The steps that every round has its own of, see `lib.rounds`."""
 
 
 @dataclass
@@ -87,7 +90,7 @@ class Step:
         Raises:
             UserError: the file is not there.
         """
-        target = self.run_dir / step / file
+        target = input_dir(self.run_dir, self.name, step) / file
         if not target.exists():
             raise UserError(f"{self.name} needs {target}, which is missing; run {step} again")
         return target
@@ -137,7 +140,7 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
 
     run_dir = Path(run_dir).resolve()
     for upstream in UPSTREAM[name]:
-        if read_manifest(run_dir, upstream) is None:
+        if _read_input(run_dir, name, upstream) is None:
             raise UserError(
                 f"{name} reads the artefacts of {upstream}, which is not complete in {run_dir}; "
                 f"run that step first"
@@ -184,6 +187,40 @@ def read_manifest(run_dir: Path, step: str) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
+def input_dir(run_dir: Path, reader: str, step: str) -> Path:
+    """The folder in which the step `reader` finds the artefacts of an earlier step.
+
+    It is the run's own one, but 06 judges the best round's model by that round's artefacts.
+    """
+    if reader == "06_final_eval" and step in ROUND_STEPS:
+        found = read_rounds(run_dir)
+        return round_dir(run_dir, found["best"] if found else 1) / step
+    return Path(run_dir) / step
+
+
+def round_dir(run_dir: Path, number: int) -> Path:
+    """The folder of a round; the first one is the run itself."""
+    return Path(run_dir) / f"round_{number}" if number > 1 else Path(run_dir)
+
+
+def read_rounds(run_dir: Path) -> dict[str, Any] | None:
+    """What `lib.rounds` wrote; None without it, or if it belongs to another first round."""
+    path, first = Path(run_dir) / ROUNDS, read_manifest(run_dir, ROUND_STEPS[-1])
+    if first is None or not path.exists():
+        return None
+    found = read_json(path)
+    return found if found["first"] == digest(first["outputs"]) else None
+
+
+def _read_input(run_dir: Path, reader: str, step: str) -> dict[str, Any] | None:
+    return read_manifest(input_dir(run_dir, reader, step).parent, step)
+
+
+def executed_path(name: str, run_dir: Path) -> Path:
+    """The executed copy of a step's notebook."""
+    return Path(run_dir) / "notebooks" / f"{name}.ipynb"
+
+
 def read_metrics(run_dir: Path, step: str) -> list[dict[str, Any]]:
     """The figures of a complete step; see `Step.finish`."""
     path = Path(run_dir) / step / "metrics.json"
@@ -193,7 +230,7 @@ def read_metrics(run_dir: Path, step: str) -> list[dict[str, Any]]:
 def is_current(name: str, run_dir: Path, params: StepParams) -> bool:
     """Whether a complete step's artefacts are what this code, these parameters and inputs give."""
     manifest = read_manifest(run_dir, name)
-    if manifest is None or any(read_manifest(run_dir, up) is None for up in UPSTREAM[name]):
+    if manifest is None or any(_read_input(run_dir, name, up) is None for up in UPSTREAM[name]):
         return False
     return manifest["fingerprint"] == digest(compute_fingerprint(name, run_dir, params))
 
@@ -203,12 +240,15 @@ def compute_fingerprint(name: str, run_dir: Path, params: StepParams) -> dict[st
     from lib import code, encoder, sources  # heavy, and only needed here
 
     inputs = {
-        upstream: digest(read_manifest(run_dir, upstream)["outputs"]) for upstream in UPSTREAM[name]
+        upstream: digest(_read_input(run_dir, name, upstream)["outputs"])
+        for upstream in UPSTREAM[name]
     }
     if name == "01_gold_data":
         inputs |= sources.fingerprint(params)
     if hasattr(params, "base_model"):
         inputs |= {params.base_model: encoder.fingerprint(params.base_model, params.base_revision)}
+    if name == "06_final_eval" and (rounds := read_rounds(run_dir)):
+        inputs |= {"rounds": digest(rounds)}  # it shows all rounds, not just the best
     return {
         "parameters": params.model_dump(mode="json"),
         "inputs": inputs,

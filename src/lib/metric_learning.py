@@ -9,6 +9,7 @@ Reference: Khosla et al. 2020, "Supervised Contrastive Learning", arXiv:2004.113
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -114,10 +115,20 @@ def training_texts(
 
 
 def hold_out(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A random share of each label, and the rest; both keep their order."""
-    held = frame.groupby("label").sample(frac=share, random_state=seed).index
-    rest = frame.drop(index=held)
-    return frame.loc[sorted(held)].reset_index(drop=True), rest.reset_index(drop=True)
+    """A random share of the texts, and the rest; both keep their order.
+
+    Whether a text is held out depends on its text_id and the seed alone, not on what else is
+    kept: so a text that is held out in one round is in no other round's training texts.
+    """
+    drawn = frame["text_id"].map(lambda text_id: _uniform(f"{seed} {text_id}")).to_numpy(float)
+    held = drawn < share
+    return frame[held].reset_index(drop=True), frame[~held].reset_index(drop=True)
+
+
+def _uniform(text: str) -> float:
+    """A number in [0, 1) that looks random and depends on `text` only."""
+    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
 
 
 def train_candidate(

@@ -34,10 +34,21 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class RunParams:
-    """One validated parameter file: the run's name (its folder in outputs/) and all steps."""
+    """One validated parameter file: the run's name (its folder in outputs/) and all steps.
+
+    `rounds` is how often steps 03 to 05 run at most, see `lib.rounds`.
+    """
 
     run: str
     steps: dict[str, StepParams]
+    rounds: int = 1
+
+
+MAX_ROUNDS = 5
+ROUNDS_HELP = (
+    f"a whole number >= 1 and <= {MAX_ROUNDS}; how often 03 to 05 run, the final model of one "
+    "round labels the corpus for the next, while validation improves"
+)
 
 
 def load(path: Path | str, overrides: list[str] | None = None) -> RunParams:
@@ -77,9 +88,12 @@ def resolve(content: dict[str, Any], overrides: list[str], default_run: str = "r
     values: dict[str, dict[str, Any]] = {step: {} for step in STEPS}
     sections = {key: value for key, value in content.items() if key in STEPS}
     common = {key: value for key, value in content.items() if key not in STEPS}
-    names = [text.removeprefix("run=") for text in overrides if text.startswith("run=")]
-    overrides = [text for text in overrides if not text.startswith("run=")]
+    names, overrides = _take("run", overrides)
     run = str([common.pop("run", default_run), *names][-1])
+    counts, overrides = _take("rounds", overrides)
+    rounds = [common.pop("rounds", 1), *(int(t) if t.isdecimal() else t for t in counts)][-1]
+    if type(rounds) is not int or not 1 <= rounds <= MAX_ROUNDS:
+        problems.append(f"rounds: expected {ROUNDS_HELP.split(';')[0]}, got {rounds!r}")
     if not run.replace("-", "").replace("_", "").replace(".", "").isalnum() or run[0] == ".":
         problems.append(f"run: {run!r} is not a folder name; use letters, digits, '-', '_' and '.'")
     for name, value in common.items():
@@ -102,7 +116,7 @@ def resolve(content: dict[str, Any], overrides: list[str], default_run: str = "r
     if problems:
         problems = list(dict.fromkeys(problems))
         raise UserError("invalid parameters:\n" + "\n".join(f"  {line}" for line in problems))
-    return RunParams(run, steps)
+    return RunParams(run, steps, rounds)
 
 
 def from_cell(step: str, variables: dict[str, Any]) -> StepParams:
@@ -120,6 +134,7 @@ def from_cell(step: str, variables: dict[str, Any]) -> StepParams:
 def to_yaml(params: RunParams) -> str:
     """The complete parameters as YAML, each with its description and bounds as a comment."""
     lines = [yaml.safe_dump({"run": params.run}, allow_unicode=True).rstrip()]
+    lines.append(f"rounds: {params.rounds}  # {ROUNDS_HELP}")
     for step, values in params.steps.items():
         lines += ["", f"{step}:"]
         for name, field in type(values).model_fields.items():
@@ -132,6 +147,12 @@ def value_to_yaml(value: Any) -> str:
     """A parameter's value in one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _take(name: str, overrides: list[str]) -> tuple[list[str], list[str]]:
+    """The values given to a parameter of the run itself, and all other overrides."""
+    own = [text for text in overrides if text.startswith(f"{name}=")]
+    return [text.split("=", 1)[1] for text in own], [text for text in overrides if text not in own]
 
 
 def _apply_override(values: dict[str, dict[str, Any]], override: str) -> list[str]:
@@ -155,7 +176,9 @@ def _set_everywhere(values: dict[str, dict[str, Any]], name: str, value: Any) ->
     holders = [step for step, schema in STEPS.items() if name in schema.model_fields]
     if not holders:
         known = {field for schema in STEPS.values() for field in schema.model_fields}
-        return [f"{name}: no such step or parameter{_nearest(name, [*known, *STEPS, 'run'])}"]
+        return [
+            f"{name}: no such step or parameter{_nearest(name, [*known, *STEPS, 'run', 'rounds'])}"
+        ]
     for step in holders:
         values[step][name] = value
     return []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from lib import artifacts
+from lib import artifacts, rounds
 from lib.final_eval import ALL_AUDIT
 from lib.report_chapter import Chapter
 from lib.report_page import inner_table, picture, table
@@ -56,6 +56,7 @@ def front_page(run_dir: Path, chapters: list[Chapter], address: Callable[[str], 
             "are corpus texts whose known label no training step saw. Sources one by one, and "
             "texts that are easy by construction: chapter 06.</p>",
         ]
+    parts.append(rounds.html_section(run_dir))
     parts += [
         picture((run_dir / file).read_bytes(), title, reading)
         for file, (title, reading) in PICTURES.items()

@@ -14,7 +14,8 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from lib import artifacts, code, encoder, report, report_front, sources
+from lib import artifacts, code, encoder, report, report_front, rounds, sources
+from lib.artifacts import executed_path
 from lib.errors import UserError
 from lib.evaluation import metrics_table
 from lib.params import RunParams
@@ -51,14 +52,22 @@ def run(
     check_inputs(params, chosen)
     run_dir = outputs / params.run
     started = time.time()
-    for number, name in enumerate(chosen, 1):
-        title = f"[{number}/{len(chosen)}] {name}"
+
+    def do(name: str, run_dir: Path, title: str) -> bool:
         if not force and is_done(name, run_dir, params.steps[name]):
             log.info("%s: unchanged, skipped", title)
-            continue
+            return True
         if force:
             artifacts.discard(name, run_dir)
-        if not execute(name, run_dir, params.steps[name], title):
+        return execute(name, run_dir, params.steps[name], title)
+
+    if params.rounds == 1:
+        (run_dir / artifacts.ROUNDS).unlink(missing_ok=True)  # of a run with more of them
+    for number, name in enumerate(chosen, 1):
+        if not do(name, run_dir, f"[{number}/{len(chosen)}] {name}"):
+            return 1
+        more = name == artifacts.ROUND_STEPS[-1] and params.rounds > 1
+        if more and not rounds.run(run_dir, params.rounds, do):
             return 1
     if not render:
         return 0
@@ -106,7 +115,7 @@ def absolute_paths(params: RunParams) -> RunParams:
             and (field == "cache_dir" or Path(value).expanduser().is_dir())
         }
         steps[name] = step.model_copy(update=paths)
-    return RunParams(params.run, steps)
+    return RunParams(params.run, steps, params.rounds)
 
 
 def check_inputs(params: RunParams, chosen: list[str]) -> None:
@@ -128,11 +137,6 @@ def check_inputs(params: RunParams, chosen: list[str]) -> None:
                 f"{code.notebook_path(name)} is missing; the notebooks belong to a checkout of the "
                 "repository: install it with pip install -e ."
             )
-
-
-def executed_path(name: str, run_dir: Path) -> Path:
-    """The executed copy of a step's notebook."""
-    return run_dir / "notebooks" / f"{name}.ipynb"
 
 
 def is_done(name: str, run_dir: Path, params: StepParams) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lib import artifacts
-from lib.runner import executed_path
+from lib.artifacts import executed_path
 
 
 def find(step: str, fingerprint: str, run_dirs: Iterable[Path]) -> Path | None:
@@ -44,8 +44,8 @@ def known_runs(outputs: Path) -> list[Path]:
     return sorted({path.parent.parent for path in manifests})
 
 
-def share(step: str, source: Path, target: Path) -> None:
-    """Give the run `target` the complete step of the run `source`.
+def share(step: str, source: Path, target: Path, as_step: str | None = None) -> None:
+    """Give the run `target` the complete step of the run `source`, perhaps as another step.
 
     The folder appears whole or not at all, and the executed notebook after it: a step counts as
     done when both are there, so a kill at any moment only means to share it again.
@@ -53,21 +53,22 @@ def share(step: str, source: Path, target: Path) -> None:
     Raises:
         OSError: the step of `source` was changed meanwhile.
     """
-    notebook = executed_path(step, target)
+    as_step = as_step or step
+    notebook = executed_path(as_step, target)
     notebook.parent.mkdir(parents=True, exist_ok=True)
     notebook.unlink(missing_ok=True)
-    copy = Path(tempfile.mkdtemp(prefix=f".{step}-", dir=target))
+    copy = Path(tempfile.mkdtemp(prefix=f".{as_step}-", dir=target))
     try:
         shutil.copytree(source / step, copy, copy_function=_link, dirs_exist_ok=True)
         if missing := _missing(copy, artifacts.read_json(copy / artifacts.MANIFEST)):
             raise OSError(f"{source / step} is incomplete: {missing[0]} is missing")
         os.chmod(copy, 0o755)  # mkdtemp gives a private one
-        artifacts.discard(step, target)
-        copy.rename(target / step)
+        artifacts.discard(as_step, target)
+        copy.rename(target / as_step)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
-    shutil.copyfile(executed_path(step, source), notebook.with_name(f".{step}.ipynb"))
-    notebook.with_name(f".{step}.ipynb").replace(notebook)
+    shutil.copyfile(executed_path(step, source), notebook.with_name(f".{as_step}.ipynb"))
+    notebook.with_name(f".{as_step}.ipynb").replace(notebook)
 
 
 def clean(run_dir: Path) -> None:

@@ -100,7 +100,7 @@ def load(path: Path | str, overrides: list[str] | None = None, base: Path | None
     """
     path, given = Path(path), overrides or []
     file = _validated(path, params.read_yaml(path))
-    if not re.fullmatch(r"[\w-][\w.-]*", file.name):
+    if not re.fullmatch(r"\w[\w.-]*", file.name):
         raise UserError(f"{path}: name: {file.name!r} is not a folder name; use letters and digits")
     variants = {name: _flat(values or {}) for name, values in file.variants.items()}
     common, grid = _flat(file.overrides), file.grid
@@ -120,10 +120,10 @@ def load(path: Path | str, overrides: list[str] | None = None, base: Path | None
         for combination in itertools.product(*grid.values()):
             values = dict(zip(grid, combination, strict=True))
             name = point_name(variant, values)
-            changes = dict(changes)
-            last = _last(path, changes.pop("last", file.last))
+            last = _last(path, changes.get("last", file.last))
+            own = {key: value for key, value in changes.items() if key != "last"}
             texts = [f"run={name}", *map(_override, common.items()), *given]
-            texts += map(_override, [*values.items(), *changes.items()])
+            texts += map(_override, [*values.items(), *own.items()])
             try:
                 points.append(Point(name, variant, values, params.load(base, texts), last))
             except UserError as error:
@@ -190,7 +190,7 @@ def _override(item: tuple[str, Any]) -> str:
 def _targets(key: str) -> set[tuple[str, str]]:
     """The (step, parameter) pairs that an override's name means; a run's own are of step ""."""
     step, _, name = key.rpartition(".")
-    if not step and name in RunParams.__dataclass_fields__:
+    if not step and name in ("run", "rounds"):
         return {("", name)}
     return {
         (known, name)

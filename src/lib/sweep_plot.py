@@ -38,13 +38,13 @@ def comparison(table: pd.DataFrame, axes: list[str], title: str) -> Figure:
         place.set_title(f"{title}: {dataset}, {split}, {round(part['texts'].mean()):,} texts")
         if numeric:
             place.set(xlabel=numeric, ylabel="macro-F1 (95% interval)")
-            if names.any():
+            if (names != "").any():
                 place.legend()
         else:
             labels = list(dict.fromkeys(names[part.index]))
             place.set(xlabel="macro-F1 (95% interval)", yticks=range(len(labels)))
             place.set_yticklabels(labels)
-            place.invert_yaxis()
+            place.set_ylim(len(labels) - 0.5, -0.5)  # the first one on top
     return done(figure)
 
 
@@ -62,7 +62,10 @@ def _bars(place: Axes, x: pd.Series, rows: pd.DataFrame, color: str, name: str) 
 
 
 def _ends(rows: pd.DataFrame) -> list[pd.Series]:
-    """Distances of the interval's ends from the value; none where there is no interval."""
-    low = (rows["macro_f1"] - rows["macro_f1_low"]).clip(lower=0)
-    high = (rows["macro_f1_high"] - rows["macro_f1"]).clip(lower=0)
-    return [low.fillna(0), high.fillna(0)]
+    """Distances of the interval's ends from the value; none where there is no interval.
+
+    A t interval of few seeds may reach beyond what macro-F1 can be: it is drawn to 0 or 1.
+    """
+    low = rows["macro_f1"] - rows["macro_f1_low"].clip(lower=0)
+    high = rows["macro_f1_high"].clip(upper=1) - rows["macro_f1"]
+    return [low.fillna(0).clip(lower=0), high.fillna(0).clip(lower=0)]

@@ -23,6 +23,7 @@ from lib.sweep import MODEL_STEPS, Point
 log = logging.getLogger(__name__)
 
 FILE = "predictions.parquet"
+AUDIT_TEXTS = 3000  # of each source at most, its first ones: 06 measures all of them
 SPLITS = {"validation": ("validation",), "test": ("validation", "test", "audit")}
 """The splits that a sweep reads, by its `measure`."""
 
@@ -54,10 +55,15 @@ def model_step(point: Point) -> str:
     return [step for step in MODEL_STEPS if step <= point.last][-1]
 
 
+def model_dir(point: Point, run_dir: Path) -> Path:
+    """The folder of that step, of several rounds the best one's."""
+    return artifacts.input_dir(run_dir, "06_final_eval", model_step(point))
+
+
 def key(point: Point, run_dir: Path) -> str:
     """Digest of what a point's predictions depend on: model, texts, and how they are encoded."""
-    steps = ("01_gold_data", model_step(point))
-    used = [artifacts.read_manifest(run_dir, step)["outputs"] for step in steps]
+    folders = (run_dir / "01_gold_data", model_dir(point, run_dir))
+    used = [artifacts.read_json(folder / artifacts.MANIFEST)["outputs"] for folder in folders]
     evaluation = point.params.steps["06_final_eval"]
     how = [evaluation.max_tokens, evaluation.precision, evaluation.device]
     return artifacts.digest([*used, how])
@@ -79,10 +85,11 @@ def predictions(point: Point, run_dir: Path, measure: str) -> pd.DataFrame:
     frames = [gold[gold["split"] == split] for split in SPLITS[measure] if split != "audit"]
     if "audit" in SPLITS[measure]:
         corpus = tables.read_corpus(run_dir / "01_gold_data" / "corpus", audited=True)
-        frames.append(final_eval.audit_texts(corpus).assign(split="audit"))
+        some = corpus.groupby("source").head(AUDIT_TEXTS)
+        frames.append(final_eval.audit_texts(some).assign(split="audit"))
     columns = ["text_id", "text", "source", "split", "label"]
     texts = pd.concat([frame[columns] for frame in frames], ignore_index=True)
-    model = encoder.load_classifier(run_dir / model_step(point) / "model", evaluation.max_tokens)
+    model = encoder.load_classifier(model_dir(point, run_dir) / "model", evaluation.max_tokens)
     found, _ = predict(
         model,
         model.tokenize(texts["text"].tolist()),

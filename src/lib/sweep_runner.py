@@ -31,6 +31,7 @@ from lib.sweep import Point, Sweep
 log = logging.getLogger(__name__)
 
 PARAMETERS, LOG, LOCK = "params.yaml", "sweep.log", ".lock"
+HEAD = "--- "  # begins the part of a step in the log
 
 
 def run(sweep: Sweep, outputs: Path, jobs: int = 1) -> list[str]:
@@ -70,6 +71,10 @@ def run(sweep: Sweep, outputs: Path, jobs: int = 1) -> list[str]:
                 for name in names:
                     if sharing.find(step, fingerprint, [dirs[name]]) is None:
                         sharing.share(step, done, dirs[name])
+            if step == artifacts.ROUND_STEPS[-1]:  # more rounds follow it; they are not shared
+                left = [p.name for p in points if p.name not in failed]
+                several = [dirs[name] for name in left if resolved[name].rounds > 1]
+                failed += [run_dir.name for run_dir in execute(step, several, jobs, lock)]
     return failed
 
 
@@ -120,9 +125,9 @@ def plan(
     return tasks
 
 
-def execute(step: str, run_dirs: list[Path], jobs: int, lock: IO[str]) -> None:
-    """Execute one step in several runs, `jobs` at a time; failures are logged."""
-    waiting, running = list(run_dirs), {}
+def execute(step: str, run_dirs: list[Path], jobs: int, lock: IO[str]) -> list[Path]:
+    """Execute one step in several runs, `jobs` at a time; returns those that failed."""
+    waiting, running, broken = list(run_dirs), {}, []
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -136,13 +141,15 @@ def execute(step: str, run_dirs: list[Path], jobs: int, lock: IO[str]) -> None:
                 if process.returncode == 0:
                     log.info("%s %s: done in %.0f s", step, run_dir.name, seconds)
                 else:
+                    broken.append(run_dir)
                     log.error("%s %s failed: %s", step, run_dir.name, last_words(run_dir))
             time.sleep(0.1)
     finally:  # interrupted: steps keep what they have done, and go on from there
         for process, _ in running.values():
             process.send_signal(signal.SIGINT)
         for process, _ in running.values():
-            process.wait()
+            stop(process)
+    return broken
 
 
 def start(step: str, run_dir: Path, jobs: int, lock: IO[str]) -> subprocess.Popen:
@@ -153,6 +160,8 @@ def start(step: str, run_dir: Path, jobs: int, lock: IO[str]) -> subprocess.Pope
     if jobs > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, artifacts.cores() // jobs))
     with (run_dir / LOG).open("a", encoding="utf-8") as output:
+        output.write(f"{HEAD}{step}\n")
+        output.flush()
         return subprocess.Popen(
             command,
             stdout=output,
@@ -163,9 +172,19 @@ def start(step: str, run_dir: Path, jobs: int, lock: IO[str]) -> subprocess.Pope
         )
 
 
+def stop(process: subprocess.Popen, seconds: float = 20.0) -> None:
+    """Wait for the end of an interrupted process, or end it: one may ignore interrupts."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def last_words(run_dir: Path) -> str:
-    """The error message at the end of a run's log, and where the log is."""
-    lines = (run_dir / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    """The error message of the last step in a run's log, and where the log is."""
+    text = (run_dir / LOG).read_text(encoding="utf-8", errors="replace")
+    lines = text.rpartition(HEAD)[2].splitlines()
     found = [i for i, line in enumerate(lines) if line.startswith("error: ") or " failed: " in line]
     text = "\n".join(lines[found[-1] :][:20] if found else lines[-1:])
     return f"{text.removeprefix('error: ')} ({run_dir / LOG})"

@@ -28,6 +28,7 @@ from lib.sweep import Point, Sweep, label
 
 log = logging.getLogger(__name__)
 
+MEAN_SAMPLES = 2000  # of the mean over seeds, at most: there may be thousands of kinds of texts
 SEED, VARIANT, DATA = "seed", "variant", ["dataset", "split"]
 Sets = dict[tuple[str, str], pd.DataFrame]
 """(dataset, split) -> text_id, label, predicted."""
@@ -55,7 +56,8 @@ def write(sweep: Sweep, folder: Path) -> pd.DataFrame:
         shown = over_seeds(sweep, points, sets, table)
         _write_csv(shown, folder / "seeds.csv")
     with artifacts.atomic(folder / "comparison.png") as temporary:
-        sweep_plot.comparison(shown, axes(sweep), sweep.name).savefig(temporary, dpi=110)
+        panels = shown[(shown["dataset"] == "gold") | (shown["split"] == "audit")]
+        sweep_plot.comparison(panels, axes(sweep), sweep.name).savefig(temporary, dpi=110)
     print("\n" + readable(shown, axes(sweep)).to_string(index=False))
     print(f"\n{folder / 'comparison.csv'} and .png" + (", seeds.csv" if SEED in sweep.axes else ""))
     return table
@@ -220,6 +222,7 @@ def mean_difference_interval(
     ]
     of_text = pd.concat(cells, axis=1).fillna(-1).to_numpy(dtype=np.int64)  # [texts, seeds]
     kinds, counts = np.unique(of_text, axis=0, return_counts=True)
+    samples = min(samples, MEAN_SAMPLES)
     drawn = resample(counts, samples, seed).astype(float)  # [samples, kinds]
     differences = np.zeros(samples)
     for of_seed in kinds.T:
@@ -245,24 +248,27 @@ def readable(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """The headline rows as text, intervals in brackets (over seeds where there are seeds)."""
     table = headline(table)
     shown = table[[*columns, *DATA]].copy()
-    shown = shown.drop(columns=[c for c in columns if c == VARIANT and not table[c].any()])
+    shown = shown.drop(columns=[c for c in columns if c == VARIANT and not (table[c] != "").any()])
     for name in ("seeds", "texts"):
         if name in table:
             shown[name] = table[name]
-    for name, ends in (("macro_f1", "macro_f1"), ("difference", "difference")):
+    for name in ("macro_f1", "difference"):
         if name in table:
-            shown[name] = [
-                "–" if np.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-                for value, low, high in table[[name, f"{ends}_low", f"{ends}_high"]].to_numpy()
-            ]
+            values = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+            shown[name] = [with_interval(*row) for row in values]
     if "difference_texts_low" in table:
-        shown["difference, over texts"] = [
-            "–" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
-            for low, high in table[["difference_texts_low", "difference_texts_high"]].to_numpy()
-        ]
+        values = table[["difference", "difference_texts_low", "difference_texts_high"]].to_numpy()
+        shown["difference, over texts"] = [with_interval(*row) for row in values]
     if table["kept_share"].notna().any():
-        shown["kept"] = table["kept_share"].map("{:.3f}".format)
+        shown["kept"] = ["–" if np.isnan(v) else f"{v:.3f}" for v in table["kept_share"]]
     return shown
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A value and its interval as text, with what there is of them."""
+    if np.isnan(value):
+        return "–"
+    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print; returns the exit status."""
     import numpy as np
 
-    from lib import cluster_plots, projection, report
-    from lib.artifacts import atomic, machine
+    from lib import cluster_plots, projection, report_chapter, report_page
+    from lib.artifacts import machine
     from lib.bench.simulation import Mixture
 
     mixture = Mixture(options.dim, options.clusters, options.seed)
@@ -49,12 +49,13 @@ def run(options: argparse.Namespace) -> int:
     print(f"UMAP: {time.perf_counter() - started:.1f} s", flush=True)
     started = time.perf_counter()
     figure = cluster_plots.umap_view(points, made_up_texts(clusters, options.seed), "Simulated")
-    page = report.plotly_html(json.loads(figure.to_json()), "map")
-    print(f"figure: {time.perf_counter() - started:.1f} s, {len(page.encode()) / 2**20:.1f} MiB")
+    drawn = report_chapter.plotly_html(json.loads(figure.to_json()), "map")
+    print(f"figure: {time.perf_counter() - started:.1f} s, {len(drawn.encode()) / 2**20:.1f} MiB")
     print(f"peak memory: {peak_memory():.2f} GiB")
     if options.out:
-        with atomic(options.out) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        script = report_page.plotly_tag(inline=True)
+        page = report_page.page("Simulated", drawn, [], plotly_script=script)
+        report_page.write(options.out, page)
     return 0
 
 
