@@ -142,19 +142,26 @@ def umap_view(rng: np.random.Generator, count: int) -> dict[str, Any]:
     return json.loads(figure.to_json())
 
 
-def executed_notebook(
-    name: str, picture: str, interactive: dict[str, Any] | None = None
-) -> nbformat.NotebookNode:
-    """A notebook with printed lines, a table, progress bars and figures in its outputs."""
-    table = pd.DataFrame({"text": [HOSTILE, "обычный текст"], "source": HOSTILE})
-    outputs = [
-        new_output("stream", name="stdout", text=f"прочитано: {HOSTILE}\n"),
+def text_outputs(table: pd.DataFrame, printed: str) -> list[nbformat.NotebookNode]:
+    """Outputs of a cell: a printed line, a progress bar, a table."""
+    return [
+        new_output("stream", name="stdout", text=f"прочитано: {printed}\n"),
         new_output("stream", name="stderr", text="embedding: 100%|███| 3/3\n"),
         new_output(
             "execute_result",
             execution_count=1,
             data={"text/html": table.to_html(), "text/plain": str(table)},
         ),
+    ]
+
+
+def executed_notebook(
+    name: str, picture: str, interactive: dict[str, Any] | None = None
+) -> nbformat.NotebookNode:
+    """A notebook with printed lines, a table, progress bars and figures in its outputs."""
+    table = pd.DataFrame({"text": [HOSTILE, "обычный текст"], "source": HOSTILE})
+    outputs = [
+        *text_outputs(table, HOSTILE),
         new_output("display_data", data={"image/png": picture}),
     ]
     if interactive:

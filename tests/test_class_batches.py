@@ -122,32 +122,15 @@ def test_clusters_are_drawn_by_their_size():
     sizes = {0: 300, 1: 100}
     clusters = np.repeat(list(sizes) * 3, list(sizes.values()) * 3)
     labels = np.repeat([0, 1, 2], 400)
-    batches = ClassClusterBatches(
-        labels,
-        clusters,
-        np.ones(1200, dtype=bool),
-        groups=9,
-        group_size=2,
-        gold_share=1.0,
-        class_mix="equal",
-        seed=0,
-    )
+    gold = pd.DataFrame({"label": labels, "cluster": clusters, "gold": True})
+    batches = batches_of(gold, groups=9, group_size=2, gold_share=1.0, class_mix="equal")
     drawn = clusters[np.concatenate([batches[step] for step in range(300)])]
     assert (drawn == 0).mean() == pytest.approx(0.75, abs=0.02)
 
 
 def test_a_small_cluster_gives_a_text_twice():
-    labels, clusters = np.array([0, 1, 2]), np.array([5, 6, 7])
-    batches = ClassClusterBatches(
-        labels,
-        clusters,
-        np.ones(3, dtype=bool),
-        groups=3,
-        group_size=4,
-        gold_share=0.5,
-        class_mix="natural",
-        seed=0,
-    )
+    gold = pd.DataFrame({"label": [0, 1, 2], "cluster": [5, 6, 7], "gold": True})
+    batches = batches_of(gold, groups=3)
     assert sorted(batches[0].tolist()) == [0] * 4 + [1] * 4 + [2] * 4
 
 

@@ -17,7 +17,7 @@ from lib import artifacts, cluster_plots, plots, report, report_chapter, report_
 from lib.__main__ import main
 from lib.errors import UserError
 from made_up_clusters import write_run
-from made_up_run import make_run, write_manifest
+from made_up_run import make_run, text_outputs, write_manifest
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=alert(1)>"
 NAME = "04_cluster_purity"
@@ -78,13 +78,7 @@ def notebook_with_outputs(picture: bytes) -> nbformat.NotebookNode:
     figure = cluster_plots.umap_view(np.eye(3)[:, :2], frame, "Карта корпуса")
     table = frame[["text", "source"]]
     outputs = [
-        new_output("stream", name="stdout", text=f"прочитано: {HOSTILE}\n"),
-        new_output("stream", name="stderr", text="embedding: 100%|███| 3/3\n"),
-        new_output(
-            "execute_result",
-            execution_count=1,
-            data={"text/html": table.to_html(), "text/plain": str(table)},
-        ),
+        *text_outputs(table, HOSTILE),
         new_output("display_data", data={report_chapter.PLOTLY_MIME: json.loads(figure.to_json())}),
         new_output(
             "display_data",

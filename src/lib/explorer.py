@@ -64,14 +64,7 @@ class Explorer:
     @cached_property
     def thresholds(self) -> ThresholdCounts:
         """What each pair of thresholds keeps; the filter's other options are those of the run."""
-        texts, options = self.texts, reliability.options(self.params)
-        passing = reliability.passes(
-            texts["cluster"].to_numpy(),
-            texts["predicted"].to_numpy(),
-            texts["confidence"].to_numpy(),
-            self.table,
-            **options | {"min_purity": 0.0, "min_confidence": 0.0},
-        )
+        texts, passing = self.texts, self.passing(0.0, 0.0)
         return ThresholdCounts.count(texts, self.purity[texts["cluster"]], passing)
 
     @property
@@ -142,12 +135,16 @@ class Explorer:
         """The words of these texts."""
         return read_texts(self.corpus, np.asarray(rows, dtype=np.int64))
 
-    def kept_rows(self, min_purity: float, min_confidence: float) -> np.ndarray:
-        """Rows of the texts that pass these thresholds and the run's other options."""
+    def passing(self, min_purity: float, min_confidence: float) -> np.ndarray:
+        """Which texts pass these thresholds and the run's other options, bool [n]."""
         texts, options = self.texts, reliability.options(self.params)
         options |= {"min_purity": min_purity, "min_confidence": min_confidence}
         columns = (texts[name].to_numpy() for name in ("cluster", "predicted", "confidence"))
-        return np.flatnonzero(reliability.passes(*columns, self.table, **options))
+        return reliability.passes(*columns, self.table, **options)
+
+    def kept_rows(self, min_purity: float, min_confidence: float) -> np.ndarray:
+        """Rows of the texts that pass, int64; see `passing`."""
+        return np.flatnonzero(self.passing(min_purity, min_confidence))
 
     def export(self, rows: np.ndarray, path: Path) -> int:
         """Write texts (sorted rows) as CSV for a spreadsheet; see `lib.spreadsheet`.

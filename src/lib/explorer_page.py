@@ -151,8 +151,6 @@ def _map(run: Explorer, texts: _Texts) -> dict[str, Any]:
     places = np.rint(points / max(float(points.max()), 1e-9) * 65_535)  # finer than any screen
     known = run.texts.iloc[run.map_rows]
     numbers = [texts.number_of_row.get(int(row), -1) for row in run.map_rows]
-    passing = np.zeros(len(run.texts), dtype=bool)
-    passing[run.kept_rows(0.0, 0.0)] = True
     return {
         "x": _pack(places[:, 0], "u2"),
         "y": _pack(places[:, 1], "u2"),
@@ -160,7 +158,7 @@ def _map(run: Explorer, texts: _Texts) -> dict[str, Any]:
         "predicted": _pack(known["predicted"], "u1"),
         "source": _pack(known["source"].cat.codes, "u2"),
         "confidence": _pack(steps(known["confidence"].to_numpy()), "u1"),
-        "passes": _pack(passing[run.map_rows], "u1"),
+        "passes": _pack(run.passing(0.0, 0.0)[run.map_rows], "u1"),
         "text": _pack(numbers, "i4"),
     }
 

@@ -66,7 +66,8 @@ class Replicas:
         """
         lengths = np.array([len(row) for row in token_ids], dtype=np.int64)
         order = np.argsort(-lengths, kind="stable")
-        budget = CPU_CHUNK_TOKENS if self.device.type == "cpu" else int(lengths.sum()) ** 2
+        whole = int(lengths.max(initial=0)) * len(lengths)
+        budget = CPU_CHUNK_TOKENS if self.device.type == "cpu" else whole
         parts = []
         for number in range(len(self.copies)):
             own = order[number :: len(self.copies)]

@@ -66,7 +66,7 @@ def key(point: Point, run_dir: Path) -> str:
     used = [artifacts.read_json(folder / artifacts.MANIFEST)["outputs"] for folder in folders]
     evaluation = point.params.steps["06_final_eval"]
     how = [evaluation.max_tokens, evaluation.precision, evaluation.device]
-    return artifacts.digest([*used, how])
+    return artifacts.digest([*used, how, AUDIT_TEXTS])
 
 
 def is_current(path: Path, wanted: str, measure: str) -> bool:
