@@ -22,6 +22,7 @@ from lib.evaluation import (
     macro_f1,
     metrics_table,
     resample,
+    t_interval,
 )
 
 CLASSES = [0, 1, 2]
@@ -186,3 +187,12 @@ def test_label_counts_show_absent_classes():
     table = label_counts(frames)
     assert table["полный"].tolist() == [1, 0, 2] and table["пустой"].tolist() == [0, 0, 0]
     assert table.index.tolist() == ["negative", "neutral", "positive"]
+
+
+def test_t_interval_needs_two_values():
+    assert np.isnan(t_interval(np.array([]))).all()
+    assert t_interval(np.array([0.5]))[0] == 0.5
+    assert np.isnan(t_interval(np.array([0.5]))[1:]).all()
+    mean, low, high = t_interval(np.array([0.7, 0.8]))
+    half = 12.706 * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)  # t(0.975, 1) from the tables
+    assert (mean, high - mean, mean - low) == pytest.approx((0.75, half, half), rel=1e-4)

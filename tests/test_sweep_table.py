@@ -177,15 +177,6 @@ def test_interval_over_texts_of_a_mean_over_seeds():
     assert width < one[1] - one[0]
 
 
-def test_t_interval_needs_two_values():
-    assert np.isnan(sweep_table.t_interval(np.array([]))).all()
-    assert sweep_table.t_interval(np.array([0.5]))[0] == 0.5
-    assert np.isnan(sweep_table.t_interval(np.array([0.5]))[1:]).all()
-    mean, low, high = sweep_table.t_interval(np.array([0.7, 0.8]))
-    half = 12.706 * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)  # t(0.975, 1) from the tables
-    assert (mean, high - mean, mean - low) == pytest.approx((0.75, half, half), rel=1e-4)
-
-
 def test_incomplete_points_are_left_out(make, capsys, caplog):
     loaded, folder = make(grid={"min_purity": [0.5, 0.9]})
     (folder / loaded.points[0].name / "05_metric_learning" / "manifest.json").unlink()

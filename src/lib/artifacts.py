@@ -237,7 +237,7 @@ def is_current(name: str, run_dir: Path, params: StepParams) -> bool:
 
 def compute_fingerprint(name: str, run_dir: Path, params: StepParams) -> dict[str, Any]:
     """Everything the artefacts of a step depend on, as plain values."""
-    from lib import code, encoder, sources  # heavy, and only needed here
+    from lib import ablation, code, encoder, sources  # heavy, and only needed here
 
     inputs = {
         upstream: digest(_read_input(run_dir, name, upstream)["outputs"])
@@ -247,8 +247,10 @@ def compute_fingerprint(name: str, run_dir: Path, params: StepParams) -> dict[st
         inputs |= sources.fingerprint(params)
     if hasattr(params, "base_model"):
         inputs |= {params.base_model: encoder.fingerprint(params.base_model, params.base_revision)}
-    if name == "06_final_eval" and (rounds := read_rounds(run_dir)):
-        inputs |= {"rounds": digest(rounds)}  # it shows all rounds, not just the best
+    if name == "06_final_eval":
+        inputs |= ablation.fingerprint(run_dir, params.ablations)
+        if rounds := read_rounds(run_dir):
+            inputs |= {"rounds": digest(rounds)}  # it shows all rounds, not just the best
     return {
         "parameters": params.model_dump(mode="json"),
         "inputs": inputs,

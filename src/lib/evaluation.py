@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from lib import LABELS
 
@@ -133,6 +134,21 @@ def resample(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
     """Bootstrap of cell counts: int64 [cells] -> int64 [samples, cells], each summing to n."""
     total = counts.sum()
     return np.random.default_rng(seed).multinomial(total, counts / total, size=samples)
+
+
+def t_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean of independent values, float [n], with its 95% t interval (NaN for n < 2)."""
+    if len(values) < 2:
+        return (float(values.mean()) if len(values) else float("nan")), float("nan"), float("nan")
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A value and its interval as text, with what there is of them."""
+    if np.isnan(value):
+        return "–"
+    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def class_shares(predictions: dict[str, np.ndarray]) -> pd.DataFrame:

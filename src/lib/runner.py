@@ -14,7 +14,7 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from lib import artifacts, code, encoder, report, report_front, rounds, sources
+from lib import ablation, artifacts, code, encoder, report, report_front, rounds, sources
 from lib.artifacts import executed_path
 from lib.errors import UserError
 from lib.evaluation import metrics_table
@@ -51,6 +51,8 @@ def run(
     params = absolute_paths(params)
     check_inputs(params, chosen)
     run_dir = outputs / params.run
+    if "06_final_eval" in chosen:
+        ablation.folders(run_dir, params.steps["06_final_eval"].ablations)
     started = time.time()
 
     def do(name: str, run_dir: Path, title: str) -> bool:

@@ -237,6 +237,9 @@ class FinalEvalParams(ModelStepParams):
         500, ge=10, description="gold test texts that are written differently to see what changes"
     )
     typo_rate: Share = Field(0.05, description="share of letters that typing errors hit")
+    ablations: list[str] = Field(
+        [], description="sweeps beside the run to show in 06; none: the repository's own ablation"
+    )
 
 
 STEPS: dict[str, type[StepParams]] = {

@@ -19,10 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lib import artifacts, sweep_plot, sweep_predictions
-from lib.evaluation import METRICS, K, compare, evaluate, resample
+from lib.evaluation import METRICS, K, compare, evaluate, resample, t_interval, with_interval
 from lib.final_eval import ALL_AUDIT
 from lib.sweep import Point, Sweep, label
 
@@ -192,14 +191,6 @@ def paired(frame: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
     return one.merge(other, on="text_id", validate="one_to_one")
 
 
-def t_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean of independent values, float [n], with its 95% t interval (NaN for n < 2)."""
-    if len(values) < 2:
-        return (float(values.mean()) if len(values) else float("nan")), float("nan"), float("nan")
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
-
-
 def mean_difference_interval(
     pairs: list[pd.DataFrame], *, samples: int, seed: int
 ) -> tuple[float, float]:
@@ -262,13 +253,6 @@ def readable(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     if table["kept_share"].notna().any():
         shown["kept"] = ["–" if np.isnan(v) else f"{v:.3f}" for v in table["kept_share"]]
     return shown
-
-
-def with_interval(value: float, low: float, high: float) -> str:
-    """A value and its interval as text, with what there is of them."""
-    if np.isnan(value):
-        return "–"
-    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
