@@ -32,6 +32,7 @@ CHANGES = {
     "d_supcon": ("c_purity", "SupCon"),
     "e_hard_weighted": ("d_supcon", "hard mining, memory and weights"),
     "f_supcon_gold_only": ("a_longer", "SupCon, gold only"),
+    "g_student": ("a_base", "a new model that learns the base's probabilities"),
 }
 """Variant: the variant that differs from it in one part, and the part."""
 
