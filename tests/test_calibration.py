@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss
 
 from lib import calibration
+from lib.temperature import fit_temperature, with_temperature
 
 
 def made_up(count: int, seed: int = 0, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +18,7 @@ def made_up(count: int, seed: int = 0, sharpness: float = 1.0) -> tuple[np.ndarr
     logits = rng.normal(size=(count, 3)) * 1.5
     true = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     labels = (true.cumsum(1) < rng.random((count, 1))).sum(1).clip(max=2)
-    return calibration.with_temperature(true, 1 / sharpness), labels
+    return with_temperature(true, 1 / sharpness), labels
 
 
 def frame_of(base: np.ndarray, final: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
@@ -71,10 +72,10 @@ def test_nll_is_that_of_scikit_learn():
 
 def test_temperature_is_the_best_one():
     probabilities, labels = made_up(500, sharpness=2.5)
-    found = calibration.fit_temperature(probabilities.astype(np.float32), labels)
+    found = fit_temperature(probabilities.astype(np.float32), labels)
 
     def loss(temperature: float) -> float:
-        scaled = calibration.with_temperature(probabilities, temperature)
+        scaled = with_temperature(probabilities, temperature)
         return calibration.negative_log_likelihood(scaled, labels)
 
     best = minimize_scalar(loss, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-6}).x
@@ -83,9 +84,9 @@ def test_temperature_is_the_best_one():
 
 def test_temperature_undoes_sharpening():
     probabilities, labels = made_up(20_000, sharpness=2.0)
-    temperature = calibration.fit_temperature(probabilities, labels)
+    temperature = fit_temperature(probabilities, labels)
     assert temperature == pytest.approx(2.0, rel=0.05)
-    scaled = calibration.with_temperature(probabilities, temperature)
+    scaled = with_temperature(probabilities, temperature)
     assert (scaled.argmax(1) == probabilities.argmax(1)).all()
     for equal in ("width", "mass"):
         before = calibration.expected_calibration_error(probabilities, labels, equal=equal)
@@ -95,14 +96,14 @@ def test_temperature_undoes_sharpening():
 
 def test_extreme_cases_stay_within_bounds():
     sure = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=np.float32)
-    assert calibration.fit_temperature(sure * 0.9 + 0.05, np.array([0, 1])) == pytest.approx(0.05)
-    assert calibration.fit_temperature(sure, np.array([2, 2])) == pytest.approx(20)
-    assert np.isfinite(calibration.with_temperature(sure, 0.05)).all()
+    assert fit_temperature(sure * 0.9 + 0.05, np.array([0, 1])) == pytest.approx(0.05)
+    assert fit_temperature(sure, np.array([2, 2])) == pytest.approx(20)
+    assert np.isfinite(with_temperature(sure, 0.05)).all()
 
 
 def test_calibrate_fits_on_validation_and_measures_on_test():
     sharp, labels = made_up(4000, sharpness=3.0)
-    plain = calibration.with_temperature(sharp, 3.0)
+    plain = with_temperature(sharp, 3.0)
     frame = frame_of(sharp, plain, labels)
     validation, test = frame[:2000], frame[2000:].reset_index(drop=True)
     table, curves = calibration.calibrate(validation, test)

@@ -2,12 +2,10 @@
 
 A classifier is confident by the probability of its predicted class. The expected calibration error
 (ECE) is the mean distance between confidence and accuracy over bins of texts with like confidence.
-One number, the temperature, divides the logits; it is fitted on validation and changes no
-prediction.
+What `lib.temperature` fits is judged here.
 
-Reference: Naeini, Cooper and Hauskrecht 2015 (ECE); Guo et al. 2017, "On Calibration of Modern
-Neural Networks", arXiv:1706.04599 (temperature); Nguyen and O'Connor 2015, arXiv:1508.05154 (bins
-with equally many texts).
+Reference: Naeini, Cooper and Hauskrecht 2015 (ECE); Nguyen and O'Connor 2015, arXiv:1508.05154
+(bins with equally many texts).
 """
 
 from __future__ import annotations
@@ -19,10 +17,10 @@ import pandas as pd
 
 from lib import LABELS
 from lib.final_eval import MODELS
+from lib.temperature import LEAST, fit_temperature, with_temperature
 
 BINS = 15
 Binning = Literal["width", "mass"]
-_LEAST = 1e-12  # a probability of 0 in float32 has no logarithm
 
 
 def reliability(
@@ -60,37 +58,7 @@ def expected_calibration_error(
 def negative_log_likelihood(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean -log of the true class's probability, in nats per text."""
     chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen.astype(np.float64), _LEAST)).mean())
-
-
-def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities after their logits are divided by `temperature`: float64 [n, classes].
-
-    Log-probabilities serve as logits: they differ from a model's own by a constant per text, which
-    softmax ignores.
-    """
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST)) / temperature
-    scaled = np.exp(logits - logits.max(1, keepdims=True))
-    return scaled / scaled.sum(1, keepdims=True)
-
-
-def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the lowest negative log-likelihood, between 1/20 and 20.
-
-    It is convex in 1/temperature, so its slope is 0 at one place only, which bisection
-    finds; a bound is returned if there is none between them (every text is right, or too few).
-    """
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
-    of_true = logits[np.arange(len(labels)), labels]
-    low, high = 1 / 20, 20.0  # of 1/temperature
-    for _ in range(60):
-        middle = (low + high) / 2
-        expected = (with_temperature(probabilities, 1 / middle) * logits).sum(1)
-        if (expected - of_true).mean() > 0:
-            high = middle
-        else:
-            low = middle
-    return 2 / (low + high)
+    return float(-np.log(np.maximum(chosen.astype(np.float64), LEAST)).mean())
 
 
 def calibrate(validation: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame, dict]:

@@ -2,7 +2,8 @@
 
 The fingerprint covers the notebook and the library modules that it uses, found by following import
 statements, so that a change in a module concerns just the steps that import it, directly or through
-others. Comments and layout do not count.
+others. Comments and layout do not count, nor do the modules that only read and check parameters:
+their values are in the fingerprint of the step.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 PROJECT = PACKAGE.parent.parent
+NEUTRAL = {"params", "schema"}
+"""Modules that make parameters of files and cells; a new parameter concerns its own step."""
 
 
 def notebook_path(step: str) -> Path:
@@ -81,4 +84,4 @@ def _imports(tree: ast.Module) -> set[str]:
             package, _, module = node.module.partition(".")
             if package == "lib":
                 names |= {module} if module else {alias.name for alias in node.names}
-    return {name for name in names if (PACKAGE / f"{name}.py").exists()}
+    return {name for name in names - NEUTRAL if (PACKAGE / f"{name}.py").exists()}

@@ -82,6 +82,9 @@ def prepare(
             ),
         )
         surplus = gold["split"] == "corpus"
+        if params.max_corpus:
+            over = surplus & (gold.groupby(["split", "source"]).cumcount() >= params.max_corpus)
+            gold, surplus = counts.drop(gold, over, "over max_corpus"), surplus[~over]
         counts.add("kept as gold", gold.loc[~surplus, "source"])
         write_gold(gold[~surplus], directory / "gold.parquet")
         if surplus.any():

@@ -116,6 +116,9 @@ class TrainingParams(ModelStepParams):
     freeze_word_embeddings: bool = Field(
         False, description="much faster on a CPU: the table is most of a multilingual model"
     )
+    calibrate: bool = Field(
+        True, description="fit a temperature on validation, so that 0.8 means right in 80%"
+    )
 
 
 class BaseClassifierParams(TrainingParams):

@@ -23,7 +23,7 @@ from lib.sweep import MODEL_STEPS, Point
 log = logging.getLogger(__name__)
 
 FILE = "predictions.parquet"
-AUDIT_TEXTS = 1000  # of each source at most, its first ones: 06 measures all of them
+AUDIT_TEXTS = 500  # of each source at most, its first ones: 06 measures all of them
 SPLITS = {"validation": ("validation",), "test": ("validation", "test", "audit")}
 """The splits that a sweep reads, by its `measure`."""
 
