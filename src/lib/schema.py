@@ -1,6 +1,7 @@
 """The schema of a run: the parameters of every step, their types, bounds and meaning.
 
-Defaults are the original report's values. How files and overrides become one of these is in
+Defaults are the original report's values, where it gives them (it took confidences as they came,
+which `calibrate: false` does). How files and overrides become one of these is in
 `lib.params`.
 """
 
