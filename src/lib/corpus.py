@@ -81,10 +81,10 @@ def prepare(
                 include={"near_duplicate_similarity", "max_gold_train", "surplus_gold"}
             ),
         )
-        surplus = gold["split"] == "corpus"
         if params.max_corpus:
-            over = surplus & (gold.groupby(["split", "source"]).cumcount() >= params.max_corpus)
-            gold, surplus = counts.drop(gold, over, "over max_corpus"), surplus[~over]
+            over = gold.groupby(["split", "source"]).cumcount() >= params.max_corpus
+            gold = counts.drop(gold, over & (gold["split"] == "corpus"), "over max_corpus")
+        surplus = gold["split"] == "corpus"
         counts.add("kept as gold", gold.loc[~surplus, "source"])
         write_gold(gold[~surplus], directory / "gold.parquet")
         if surplus.any():
