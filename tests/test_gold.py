@@ -135,9 +135,9 @@ def test_surplus_gold_joins_the_corpus_with_its_label_as_audit_label():
     assert surplus["audit_label"].tolist() == [labels[text] for text in surplus["text"]]
     assert set(corpus.loc[corpus["source"] == "c", "text"]) == set(texts[120:])
     assert len(small) == len(corpus) - len(surplus) + (texts[0] in set(surplus["text"]))
-    kept_too, capped, counts = prepare(gold, other, surplus_gold="corpus", max_corpus=7, **limit)
-    assert kept_too.equals(kept) and (capped["source"] == "g").sum() == 7
-    assert counts.loc["g", "over max_corpus"] == len(surplus) - 7
+    kept_too, capped, counts = prepare(gold, other, surplus_gold="corpus", max_corpus=12, **limit)
+    assert kept_too.equals(kept) and (capped["source"] == "g").sum() == 12
+    assert counts.loc["g", "over max_corpus"] == len(surplus) - 12
 
 
 def test_the_seed_chooses_which_gold_texts_stay():
