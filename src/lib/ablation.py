@@ -23,6 +23,7 @@ from lib.evaluation import t_interval, with_interval
 from lib.final_eval import ALL_AUDIT
 
 SHIPPED = Path(__file__).parent / "ablations"
+REGIMES = ("ablation_500", "ablation_2000", "ablation_all")  # gold texts
 POINTS, MEANS = "comparison.csv", "seeds.csv"
 GOLD_TEST = ("gold", "test")
 CHANGES = {
@@ -44,7 +45,7 @@ def folders(run_dir: Path | str, names: list[str]) -> list[Path]:
         UserError: a sweep that is not there, or has no comparison over seeds.
     """
     if not names:
-        return sorted(path.parent for path in SHIPPED.glob(f"*/{MEANS}"))
+        return [SHIPPED / name for name in REGIMES if (SHIPPED / name).is_dir()]
     found = [Path(run_dir).parent / name for name in names]
     for folder in found:
         if missing := [name for name in (POINTS, MEANS) if not (folder / name).is_file()]:
