@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from lib import LABELS
 from lib.errors import UserError
 from lib.purity import purity_table
-from lib.reliability import audit, check_kept, frontier, kept_metrics, reliable
+from lib.reliability import audit, check_kept, frontier, kept_metrics, most_confident, reliable
 
 
 def random_predictions(rows: int, clusters: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -161,3 +163,20 @@ def test_the_frontier_without_audit_labels_measures_nothing():
     assert cells["chosen"].sum() == 1
     kept = cells.pivot(index="min_purity", columns="min_confidence", values="kept").to_numpy()
     assert (np.diff(kept, axis=0) <= 0).all() and (np.diff(kept, axis=1) <= 0).all()
+
+
+@given(st.integers(1, 200), st.floats(0.01, 1.0), st.integers(0, 50))
+def test_the_most_confident_share_of_each_class(count, share, seed):
+    rng = np.random.default_rng(seed)
+    predicted = rng.integers(0, 3, count)
+    confidence = rng.permutation(np.linspace(0.4, 1.0, count))  # no two alike
+    kept = most_confident(predicted, confidence, share)
+    for label in range(3):
+        of_class, chosen = confidence[predicted == label], confidence[kept & (predicted == label)]
+        assert len(chosen) == np.ceil(share * len(of_class))
+        assert set(chosen) == set(np.sort(of_class)[len(of_class) - len(chosen) :])
+
+
+def test_texts_as_confident_as_the_last_one_stay():
+    kept = most_confident(np.zeros(4, dtype=int), np.array([0.5, 0.9, 0.9, 0.9]), 0.25)
+    assert kept.tolist() == [False, True, True, True]

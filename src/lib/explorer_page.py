@@ -198,6 +198,8 @@ def _run_note(run: Explorer) -> str:
     params = run.params
     note = f"purity {params.min_purity:g}, confidence {params.min_confidence:g}: "
     note += f"{int(run.texts['kept'].sum()):,} texts kept"
+    if params.confident_share < 1:
+        note += f"; the most confident {params.confident_share:.0%} of each predicted class"
     if params.require_dominant:
         note += "; only predictions of the cluster's dominant class"
     if params.purity_measure != "purity":

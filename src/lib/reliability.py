@@ -24,8 +24,9 @@ CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 def options(params: ClusterPurityParams) -> dict[str, Any]:
     """The arguments of `reliable` and `frontier` that are parameters of step 04."""
-    names = {"purity_measure", "min_purity", "min_confidence", "require_dominant"}
-    return params.model_dump(include=names | {"max_entropy", "min_cluster_size"})
+    names = {"purity_measure", "min_purity", "min_confidence", "confident_share"}
+    names |= {"require_dominant", "max_entropy", "min_cluster_size"}
+    return params.model_dump(include=names)
 
 
 def reliable(
@@ -50,6 +51,7 @@ def passes(
     min_confidence: float,
     require_dominant: bool,
     purity_measure: str = "purity",
+    confident_share: float = 1.0,
     max_entropy: float | None = None,
     min_cluster_size: int = 1,
 ) -> np.ndarray:
@@ -60,6 +62,7 @@ def passes(
         table: as `lib.purity.purity_table` gives it.
         min_purity: of the cluster, by its column `purity_measure` (purity, purity_lower_bound).
         min_confidence: of the text's own prediction.
+        confident_share: of the texts of each predicted class, see `most_confident`.
         require_dominant: the prediction must be the cluster's dominant class.
         max_entropy: nats, of the cluster's mean_entropy; None: any.
         min_cluster_size: texts.
@@ -68,9 +71,28 @@ def passes(
     if max_entropy is not None:
         good &= table["mean_entropy"] <= max_entropy
     kept = good.to_numpy()[assigned]
-    kept &= confidence >= min_confidence
+    kept &= (confidence >= min_confidence) & most_confident(predicted, confidence, confident_share)
     if require_dominant:
         kept &= predicted == table["dominant"].to_numpy()[assigned]
+    return kept
+
+
+def most_confident(predicted: np.ndarray, confidence: np.ndarray, share: float) -> np.ndarray:
+    """The most confident `share` of the texts of each predicted class, bool [n].
+
+    A classifier's confidence may say too much or too little, and differently for each class; its
+    order is worth more (class-balanced self-training: Zou et al. 2018, arXiv:1810.07911, section
+    4.1). Rounded up; texts as confident as the last one stay, too.
+
+    Args:
+        predicted: int [n]; confidence: float [n]; share: in (0, 1].
+    """
+    kept = np.ones(len(predicted), dtype=bool)
+    if share < 1.0:
+        for label in np.unique(predicted):
+            rows = predicted == label
+            last = int(rows.sum()) - int(np.ceil(share * rows.sum()))
+            kept[rows] = confidence[rows] >= np.partition(confidence[rows], last)[last]
     return kept
 
 
@@ -82,7 +104,7 @@ def check_kept(kept: np.ndarray, predicted: np.ndarray) -> None:
         raise UserError(
             f"04_cluster_purity: no text of class {', '.join(absent)} passed the filter (kept: "
             f"{dict(zip(LABELS, counts.tolist(), strict=True))}); lower min_purity or "
-            "min_confidence, or change clusters"
+            "min_confidence (0, and confident_share 0.5, chooses by rank), or change clusters"
         )
 
 

@@ -164,6 +164,9 @@ class ClusterPurityParams(StepParams):
     )
     min_purity: Share = Field(0.9, description="share of the dominant predicted class")
     min_confidence: Share = Field(0.8, description="probability of the predicted class")
+    confident_share: float = Field(
+        1.0, gt=0.0, le=1.0, description="of each predicted class, the most confident ones; 1: all"
+    )
     require_dominant: bool = Field(
         True, description="drop texts whose prediction is not their cluster's dominant class"
     )
