@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import ablation
+from lib import ablation, code
 from lib.errors import UserError
 from lib.evaluation import t_interval
 
@@ -104,3 +104,12 @@ def test_a_sweep_without_a_reference_is_refused(run_dir):
     pd.read_csv(path).drop(columns="difference").to_csv(path, index=False)
     with pytest.raises(UserError, match=r"no column 'difference'.*compare_with"):
         ablation.read(run_dir, ["few"])
+
+
+def test_the_readme_shows_the_shipped_figures():
+    means = ablation.read("outputs/any", [])
+    readme = (code.PROJECT / "README.md").read_text(encoding="utf-8")
+    assert ablation.markdown(means) in readme
+    for sweep in means["sweep"].unique():
+        assert (code.PROJECT / "params" / "sweeps" / f"{sweep}.yaml").is_file()
+        assert (means[means["sweep"] == sweep]["seeds"] >= 3).all()

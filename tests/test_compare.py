@@ -67,6 +67,19 @@ def test_pairing_goes_by_text_and_not_by_row(outputs, tmp_path):
     assert {row[3] for row in compare_runs.paired_differences(runs)} == {"+0.000 [+0.000, +0.000]"}
 
 
+def test_a_text_that_is_there_twice_is_paired_once(outputs, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(outputs / name, tmp_path / name)
+        path = tmp_path / name / "06_final_eval" / "predictions.parquet"
+        frame = pd.read_parquet(path)
+        frame.loc[7, "text_id"] = frame.loc[3, "text_id"]
+        frame.to_parquet(path)
+    runs = compare_runs.read_runs([tmp_path / "a", tmp_path / "b"])
+    found = compare_runs.paired_differences(runs)
+    assert found == compare_runs.paired_differences(runs_of(outputs, "a", "b"))
+    assert "the same 90 gold test" in compare_runs.tested_on(runs)
+
+
 def test_it_is_said_whether_the_test_texts_are_the_same(outputs):
     assert "the same 90 gold test" in compare_runs.tested_on(runs_of(outputs, "a", "b", "begun"))
     different = compare_runs.tested_on(runs_of(outputs, "a", "other"))

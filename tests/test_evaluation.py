@@ -23,6 +23,7 @@ from lib.evaluation import (
     metrics_table,
     resample,
     t_interval,
+    text_keys,
 )
 
 CLASSES = [0, 1, 2]
@@ -196,3 +197,8 @@ def test_t_interval_needs_two_values():
     mean, low, high = t_interval(np.array([0.7, 0.8]))
     half = 12.706 * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)  # t(0.975, 1) from the tables
     assert (mean, high - mean, mean - low) == pytest.approx((0.75, half, half), rel=1e-4)
+
+
+def test_every_row_has_a_key_of_its_own():
+    frame = pd.DataFrame({"text_id": ["b", "a", "b", "b"]}, index=[9, 8, 7, 6])
+    assert list(text_keys(frame)) == [("b", 0), ("a", 0), ("b", 1), ("b", 2)]

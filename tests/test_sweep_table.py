@@ -25,7 +25,10 @@ def made_up(seed, right, texts_seed=0):
         rng = np.random.default_rng([seed, number, 1])
         predicted = np.where(rng.random(size) < right, label, rng.choice(3, size))
         frame = pd.DataFrame(np.eye(3, dtype=np.float32)[predicted], columns=["p0", "p1", "p2"])
-        frame.insert(0, "text_id", [f"{split}{i}" for i in range(size)])
+        ids = [f"{split}{i}" for i in range(size)]
+        if split == "test":
+            ids[-1] = ids[0]  # official tests have texts twice
+        frame.insert(0, "text_id", ids)
         frames.append(frame.assign(source=source, split=split, label=label))
     return pd.concat(frames, ignore_index=True)
 

@@ -106,7 +106,7 @@ def tested_on(runs: list[Run]) -> str:
     tested = [run for run in runs if run.predictions is not None]
     if len(tested) < 2:
         return "Fewer than two of these runs have completed step 06."
-    texts = [frozenset(run.predictions["text_id"]) for run in tested]
+    texts = [frozenset(evaluation.text_keys(run.predictions)) for run in tested]
     if len(set(texts)) == 1:
         return f"All were tested on the same {len(texts[0]):,} gold test texts."
     common = len(frozenset.intersection(*texts))
@@ -121,7 +121,9 @@ def paired_differences(runs: list[Run]) -> list[tuple[str, ...]]:
     """For every two runs that share their gold test texts: difference of either model, paired."""
     rows = []
     for one, other in combinations([run for run in runs if run.predictions is not None], 2):
-        left, right = (run.predictions.set_index("text_id") for run in (one, other))
+        left, right = (
+            run.predictions.set_axis(evaluation.text_keys(run.predictions)) for run in (one, other)
+        )
         if set(left.index) != set(right.index):
             continue
         right = right.loc[left.index]

@@ -130,6 +130,14 @@ def compare(
     return rows
 
 
+def text_keys(frame: pd.DataFrame) -> pd.MultiIndex:
+    """A key of each row, by which rows of two frames are paired: (text_id, how many-th of it).
+
+    An official test split may hold a text more than once.
+    """
+    return pd.MultiIndex.from_arrays([frame["text_id"], frame.groupby("text_id").cumcount()])
+
+
 def resample(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
     """Bootstrap of cell counts: int64 [cells] -> int64 [samples, cells], each summing to n."""
     total = counts.sum()

@@ -21,7 +21,16 @@ import numpy as np
 import pandas as pd
 
 from lib import artifacts, sweep_plot, sweep_predictions
-from lib.evaluation import METRICS, K, compare, evaluate, resample, t_interval, with_interval
+from lib.evaluation import (
+    METRICS,
+    K,
+    compare,
+    evaluate,
+    resample,
+    t_interval,
+    text_keys,
+    with_interval,
+)
 from lib.final_eval import ALL_AUDIT
 from lib.sweep import Point, Sweep, label
 
@@ -186,9 +195,10 @@ def paired(frame: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
     """text_id, label, point and reference (predicted classes) of the texts that both have."""
     if reference is None:
         return pd.DataFrame(columns=["text_id", "label", "point", "reference"])
-    one = frame[["text_id", "label", "predicted"]].rename(columns={"predicted": "point"})
-    other = reference[["text_id", "predicted"]].rename(columns={"predicted": "reference"})
-    return one.merge(other, on="text_id", validate="one_to_one")
+    one = frame[["text_id", "label", "predicted"]].set_axis(text_keys(frame))
+    other = reference["predicted"].set_axis(text_keys(reference)).rename("reference")
+    both = one.rename(columns={"predicted": "point"}).join(other, how="inner")
+    return both.reset_index(drop=True)
 
 
 def mean_difference_interval(
@@ -208,7 +218,7 @@ def mean_difference_interval(
     if not pairs:
         return float("nan"), float("nan")
     cells = [
-        ((pair["label"] * K + pair["reference"]) * K + pair["point"]).set_axis(pair["text_id"])
+        ((pair["label"] * K + pair["reference"]) * K + pair["point"]).set_axis(text_keys(pair))
         for pair in pairs
     ]
     of_text = pd.concat(cells, axis=1).fillna(-1).to_numpy(dtype=np.int64)  # [texts, seeds]
