@@ -21,7 +21,8 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (russian-sentiment)"
-	if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/nbstripout --install; fi
+	# the status makes git's index current: in a fresh clone each later one would filter all notebooks
+	if git rev-parse --git-dir >/dev/null 2>&1; then git status >/dev/null; $(BIN)/nbstripout --install; fi
 	touch $(STAMP)
 
 demo: $(STAMP)

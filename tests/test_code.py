@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -169,6 +170,18 @@ def test_commit_is_the_checked_out_one(checkout):
     assert code.commit() == git(checkout, "rev-parse", "HEAD")[:12]
     (checkout / "file.txt").write_text("two")
     assert code.commit() == git(checkout, "rev-parse", "HEAD")[:12] + " with changes"
+
+
+def test_files_with_a_new_time_are_looked_at_once(checkout, tmp_path_factory):
+    """Notebooks go through nbstripout for that, which takes seconds for each."""
+    log = tmp_path_factory.mktemp("filter") / "log"
+    git(checkout, "config", "filter.counted.clean", f"echo seen >> '{log}'; cat")
+    (checkout / ".git" / "info" / "attributes").write_text("* filter=counted\n")
+    os.utime(checkout / "file.txt", (946684800, 946684800))
+    assert code.commit() == git(checkout, "rev-parse", "HEAD")[:12]
+    seen = log.read_text()
+    assert seen and code.commit() == git(checkout, "rev-parse", "HEAD")[:12]
+    assert log.read_text() == seen
 
 
 def test_no_commit_without_a_checkout_of_the_project(checkout, monkeypatch, tmp_path_factory):

@@ -61,7 +61,9 @@ def commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(PROJECT), "--no-optional-locks", *arguments]
+    # a status may write what it found into git's index: without that, it filters each notebook
+    # with a changed time anew (seconds), every time
+    command = ["git", "-C", str(PROJECT), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     return done.stdout.strip()
 
