@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lib import params, schema
@@ -319,6 +319,7 @@ def test_to_yaml_round_trips_the_files(path):
     weights=st.lists(st.floats(0, 100), min_size=1, max_size=4),
     rate=st.floats(0, 1, exclude_min=True),
 )
+@example(data_dir="\x85", sources=["данные\x85"], weights=[0.0], rate=1.0)
 @settings(deadline=None, max_examples=60)
 def test_to_yaml_round_trips_any_values(data_dir, sources, weights, rate):
     run = params.resolve(

@@ -145,7 +145,10 @@ def to_yaml(params: RunParams) -> str:
 
 def value_to_yaml(value: Any) -> str:
     """A parameter's value in one line of YAML."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    options = {"default_flow_style": True, "width": 10_000}
+    text = yaml.safe_dump(value, allow_unicode=True, **options)
+    if "\x85" in text:  # a line break to YAML, which PyYAML does not quote
+        text = yaml.safe_dump(value, allow_unicode=False, **options)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
