@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from lib import artifacts, plots
 from lib.errors import UserError
-from lib.evaluation import t_interval, with_interval
+from lib.evaluation import interval_texts, t_interval
 from lib.final_eval import ALL_AUDIT
 
 SHIPPED = Path(__file__).parent / "ablations"
@@ -93,17 +93,11 @@ def table(means: pd.DataFrame) -> pd.DataFrame:
         texts with 95% intervals: macro_f1 over seeds, difference to the first variant over seeds
         and over texts.
     """
-    shown = means[means["split"] != "validation"].reset_index(drop=True)
-    columns = {
-        "macro-F1, over seeds": "macro_f1",
-        "difference, over seeds": "difference",
-        "difference, over texts": "difference_texts",
-    }
+    shown = means[means["split"] != "validation"]
     result = shown[["sweep", "dataset", "split", "variant", "seeds"]].copy()
-    for title, name in columns.items():
-        values = shown[["difference" if "difference" in name else name, f"{name}_low"]]
-        values = values.join(shown[f"{name}_high"])
-        result[title] = [with_interval(*row) for row in values.to_numpy()]
+    result["macro-F1, over seeds"] = interval_texts(shown, "macro_f1")
+    result["difference, over seeds"] = interval_texts(shown, "difference")
+    result["difference, over texts"] = interval_texts(shown, "difference", "difference_texts")
     result["kept"] = ["–" if np.isnan(v) else f"{v:.0%}" for v in shown["kept_share"]]
     return result.sort_values(
         ["sweep", "split", "dataset"], ascending=[True, False, True], kind="stable"
@@ -139,10 +133,8 @@ def parts(points: pd.DataFrame, dataset: str = "gold", split: str = "test") -> p
 
 def readable(parts: pd.DataFrame) -> pd.DataFrame:
     """The rows of `parts` with the interval as text."""
-    values = parts[["difference", "difference_low", "difference_high"]].to_numpy()
-    texts = [with_interval(*row) for row in values]
     return parts[["sweep", "part", "variants", "seeds"]].assign(
-        **{"macro-F1": texts, "verdict": parts["verdict"]}
+        **{"macro-F1": interval_texts(parts, "difference"), "verdict": parts["verdict"]}
     )
 
 

@@ -26,10 +26,10 @@ from lib.evaluation import (
     K,
     compare,
     evaluate,
+    interval_texts,
     resample,
     t_interval,
     text_keys,
-    with_interval,
 )
 from lib.final_eval import ALL_AUDIT
 from lib.sweep import Point, Sweep, label
@@ -255,11 +255,9 @@ def readable(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
             shown[name] = table[name]
     for name in ("macro_f1", "difference"):
         if name in table:
-            values = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
-            shown[name] = [with_interval(*row) for row in values]
+            shown[name] = interval_texts(table, name)
     if "difference_texts_low" in table:
-        values = table[["difference", "difference_texts_low", "difference_texts_high"]].to_numpy()
-        shown["difference, over texts"] = [with_interval(*row) for row in values]
+        shown["difference, over texts"] = interval_texts(table, "difference", "difference_texts")
     if table["kept_share"].notna().any():
         shown["kept"] = ["–" if np.isnan(v) else f"{v:.3f}" for v in table["kept_share"]]
     return shown
