@@ -34,6 +34,8 @@ CHANGES = {
     "e_hard_weighted": ("d_supcon", "hard mining, memory and weights"),
     "f_supcon_gold_only": ("a_longer", "SupCon, gold only"),
     "g_student": ("a_base", "a new model that learns the base's probabilities"),
+    "h_second_opinion": ("a_base", "soft labels from the base and a linear probe"),
+    "i_second_opinion_supcon": ("h_second_opinion", "SupCon, with soft labels"),
 }
 """Variant: the variant that differs from it in one part, and the part."""
 

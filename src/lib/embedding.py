@@ -45,7 +45,11 @@ class Shard:
 
 
 def write_bank(
-    encoder: Encoder, texts: pd.DataFrame | Path, directory: Path, params: EmbedCorpusParams
+    encoder: Encoder,
+    texts: pd.DataFrame | Path,
+    directory: Path,
+    params: EmbedCorpusParams,
+    second_opinion: Encoder | None = None,
 ) -> dict[str, float]:
     """Embed every text in shards of `params.shard_size`, in row order.
 
@@ -55,11 +59,15 @@ def write_bank(
 
     Args:
         texts: a frame with text_id and text, or the folder of corpus parts, read in pieces.
+        second_opinion: another classifier with the same tokenizer. The probabilities are then the
+            mean of both; the vectors are those of `encoder`.
     Returns:
         What this call did: texts, tokens, padding_share (of the tokens), seconds.
     """
     started = time.monotonic()
-    predictor = Predictor(encoder, **hardware(params), tokens_per_batch=params.tokens_per_batch)
+    options = {**hardware(params), "tokens_per_batch": params.tokens_per_batch}
+    predictor = Predictor(encoder, **options)
+    second = Predictor(second_opinion, **options) if second_opinion else None
     count = count_rows(texts)
     starts = range(0, count, params.shard_size)
     sizes = [min(params.shard_size, count - start) for start in starts]
@@ -78,8 +86,10 @@ def write_bank(
                     yield path, text_id, encoder.tokenize(rows["text"].tolist())
 
         for path, text_id, token_ids in ahead(unfinished()):
-            progress.begin(len(token_ids), sum(map(len, token_ids)))
+            progress.begin(len(token_ids), sum(map(len, token_ids)) * (2 if second else 1))
             probabilities, pooled = predictor(token_ids, progress.advance)
+            if second:
+                probabilities = (probabilities + second(token_ids, progress.advance)[0]) / 2
             write_shard(path, pooled, probabilities, text_id)
             done += len(token_ids)
     distributed.wait_for_all()

@@ -131,6 +131,11 @@ class BaseClassifierParams(TrainingParams):
     epochs: int = Field(3, ge=1, le=100, description="passes over the gold train texts")
     batch_size: int = Field(32, ge=2, le=4096, description="texts")
     evaluations_per_epoch: int = Field(2, ge=1, le=50, description="points of the F1 curve")
+    linear_probe: bool = Field(
+        False,
+        description="a second opinion: 03 labels with the mean of the base classifier and a linear "
+        "probe on the pretrained encoder",
+    )
 
 
 class EmbedCorpusParams(ModelStepParams):

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from lib import probe
+from lib.embedding import read_bank, write_bank
+from lib.encoder import Encoder, load_classifier, new_classifier, save_classifier
+from lib.errors import UserError
+from lib.inference import predict
+from lib.probe import FOLDS, fit_probe, opinions
+from lib.schema import EmbedCorpusParams
+
+ON = {"dtype": torch.float32, "device": torch.device("cpu")}
+WORDS = (["плохо", "ужас", "хуже"], ["дом", "стол", "вода"], ["хорошо", "рад", "супер"])
+FILL = ["и", "я", "там", "сегодня", "был"]
+
+
+def gold(count: int, seed: int) -> pd.DataFrame:
+    """Texts whose class shows in one of their words."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count)
+    texts = [" ".join(rng.permutation([*rng.choice(FILL, 2), rng.choice(WORDS[k])])) for k in labels]
+    return pd.DataFrame({"text": texts, "label": labels})
+
+
+@pytest.fixture
+def pretrained(tiny_checkpoint: str) -> Encoder:
+    return new_classifier(tiny_checkpoint, pooling="mean", max_tokens=16, seed=0)
+
+
+def probabilities(encoder: Encoder, frame: pd.DataFrame) -> np.ndarray:
+    return predict(encoder, encoder.tokenize(frame["text"].tolist()), **ON)[0]
+
+
+def test_the_layer_is_the_regression_on_the_vectors_that_never_moved(pretrained):
+    train, validation = gold(240, 0), gold(60, 1)
+    before = {name: value.clone() for name, value in pretrained.model.state_dict().items()}
+    strength = fit_probe(pretrained, train, validation, seed=0, **ON)
+    changed = {
+        name for name, value in pretrained.model.state_dict().items() if (value != before[name]).any()
+    }
+    assert changed == {"classifier.weight", "classifier.bias"}
+    assert strength in probe.REGULARISATION
+
+    ids = [pretrained.tokenize(frame["text"].tolist()) for frame in (train, validation)]
+    (_, fitted), (_, asked) = (predict(pretrained, each, **ON) for each in ids)
+    mean, deviation = fitted.mean(0), fitted.std(0)
+    plain = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    plain.fit((fitted - mean) / deviation, train["label"])
+    expected = plain.predict((asked - mean) / deviation)
+    predicted = probabilities(pretrained, validation).argmax(1)
+    assert (predicted == expected).mean() > 0.98  # the temperature moves no prediction
+    assert (predicted == validation["label"]).mean() > 0.6  # of three classes, from random weights
+
+
+def test_a_class_with_too_few_texts_is_named(pretrained):
+    train = gold(90, 0)
+    few = pd.concat([train[train["label"] != 2], train[train["label"] == 2].head(FOLDS - 1)])
+    with pytest.raises(UserError, match=r"4 gold train texts are positive.*linear_probe: false"):
+        fit_probe(pretrained, few, gold(30, 1), seed=0, **ON)
+
+
+def test_of_many_texts_a_seeded_part_is_enough(pretrained, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr(probe, "MOST_TEXTS", 100)
+    other = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=16, seed=5)
+    train, validation = gold(240, 0), gold(60, 1)
+    for encoder in (pretrained, other):
+        fit_probe(encoder, train, validation, seed=3, **ON)
+    np.testing.assert_array_equal(
+        probabilities(pretrained, validation), probabilities(other, validation)
+    )
+
+
+def test_the_bank_holds_the_mean_opinion_and_the_base_classifiers_vectors(
+    pretrained, tiny_checkpoint, tmp_path
+):
+    base = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=16, seed=9)
+    with torch.no_grad():  # as if fine-tuned
+        for parameter in base.model.encoder.layers.parameters():
+            parameter.mul_(1.3)
+    fit_probe(pretrained, gold(240, 0), gold(60, 1), seed=0, **ON)
+    save_classifier(pretrained, tmp_path / "probe")
+    texts = gold(50, 2).assign(text_id=[f"{i:016x}" for i in range(50)])
+    loaded = load_classifier(tmp_path / "probe", 16)
+    done = write_bank(
+        base, texts, tmp_path / "bank", EmbedCorpusParams(shard_size=20, precision="float32"), second_opinion=loaded
+    )
+    assert done["texts"] == 50
+    shards = list(read_bank(tmp_path / "bank"))
+    ids = base.tokenize(texts["text"].tolist())
+    found = opinions(base, pretrained, ids, **ON)
+    assert list(found) == ["base", "probe", "mean"]
+    labelled = np.concatenate([shard.probabilities for shard in shards])
+    np.testing.assert_allclose(labelled, found["mean"], atol=2e-3)
+    assert np.abs(labelled - found["base"]).max() > 0.1  # the probe is heard
+    np.testing.assert_allclose(
+        np.concatenate([shard.embedding for shard in shards]).astype(np.float32),
+        predict(base, ids, **ON)[1],
+        atol=2e-2,
+    )
