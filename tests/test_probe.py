@@ -8,10 +8,10 @@ from sklearn.linear_model import LogisticRegression
 
 from lib import probe
 from lib.embedding import read_bank, write_bank
-from lib.encoder import Encoder, load_classifier, new_classifier, save_classifier
+from lib.encoder import Encoder, new_classifier
 from lib.errors import UserError
 from lib.inference import predict
-from lib.probe import FOLDS, fit_probe, opinions
+from lib.probe import FOLDS, compare, fit_probe
 from lib.schema import EmbedCorpusParams
 
 ON = {"dtype": torch.float32, "device": torch.device("cpu")}
@@ -23,7 +23,8 @@ def gold(count: int, seed: int) -> pd.DataFrame:
     """Texts whose class shows in one of their words."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, count)
-    texts = [" ".join(rng.permutation([*rng.choice(FILL, 2), rng.choice(WORDS[k])])) for k in labels]
+    words = [[*rng.choice(FILL, 2), rng.choice(WORDS[k])] for k in labels]
+    texts = [" ".join(rng.permutation(row)) for row in words]
     return pd.DataFrame({"text": texts, "label": labels})
 
 
@@ -40,9 +41,8 @@ def test_the_layer_is_the_regression_on_the_vectors_that_never_moved(pretrained)
     train, validation = gold(240, 0), gold(60, 1)
     before = {name: value.clone() for name, value in pretrained.model.state_dict().items()}
     strength = fit_probe(pretrained, train, validation, seed=0, **ON)
-    changed = {
-        name for name, value in pretrained.model.state_dict().items() if (value != before[name]).any()
-    }
+    after = pretrained.model.state_dict()
+    changed = {name for name, value in after.items() if (value != before[name]).any()}
     assert changed == {"classifier.weight", "classifier.bias"}
     assert strength in probe.REGULARISATION
 
@@ -83,22 +83,29 @@ def test_the_bank_holds_the_mean_opinion_and_the_base_classifiers_vectors(
         for parameter in base.model.encoder.layers.parameters():
             parameter.mul_(1.3)
     fit_probe(pretrained, gold(240, 0), gold(60, 1), seed=0, **ON)
-    save_classifier(pretrained, tmp_path / "probe")
     texts = gold(50, 2).assign(text_id=[f"{i:016x}" for i in range(50)])
-    loaded = load_classifier(tmp_path / "probe", 16)
-    done = write_bank(
-        base, texts, tmp_path / "bank", EmbedCorpusParams(shard_size=20, precision="float32"), second_opinion=loaded
-    )
+    params = EmbedCorpusParams(shard_size=20, precision="float32")
+    done = write_bank(base, texts, tmp_path, params, second_opinion=pretrained)
     assert done["texts"] == 50
-    shards = list(read_bank(tmp_path / "bank"))
-    ids = base.tokenize(texts["text"].tolist())
-    found = opinions(base, pretrained, ids, **ON)
-    assert list(found) == ["base", "probe", "mean"]
+    shards = list(read_bank(tmp_path))
     labelled = np.concatenate([shard.probabilities for shard in shards])
-    np.testing.assert_allclose(labelled, found["mean"], atol=2e-3)
-    assert np.abs(labelled - found["base"]).max() > 0.1  # the probe is heard
+    opinions = [probabilities(encoder, texts) for encoder in (base, pretrained)]
+    np.testing.assert_allclose(labelled, np.mean(opinions, axis=0), atol=1e-5)
+    assert np.abs(labelled - opinions[0]).max() > 0.1  # the probe is heard
     np.testing.assert_allclose(
         np.concatenate([shard.embedding for shard in shards]).astype(np.float32),
-        predict(base, ids, **ON)[1],
+        predict(base, base.tokenize(texts["text"].tolist()), **ON)[1],
         atol=2e-2,
     )
+
+
+def test_the_three_opinions_on_validation(pretrained, tiny_checkpoint):
+    base = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=16, seed=9)
+    validation = gold(60, 1)
+    fit_probe(pretrained, gold(240, 0), validation, seed=0, **ON)
+    rows = compare(base, pretrained, validation, seed=0, **ON)
+    scores = {row["model"]: row["value"] for row in rows if row["name"] == "accuracy"}
+    each = {"base": probabilities(base, validation), "probe": probabilities(pretrained, validation)}
+    each["mean"] = each["base"] + each["probe"]
+    labels = validation["label"].to_numpy()
+    assert scores == {name: (p.argmax(1) == labels).mean() for name, p in each.items()}

@@ -35,7 +35,6 @@ CHANGES = {
     "f_supcon_gold_only": ("a_longer", "SupCon, gold only"),
     "g_student": ("a_base", "a new model that learns the base's probabilities"),
     "h_second_opinion": ("a_base", "soft labels from the base and a linear probe"),
-    "i_second_opinion_supcon": ("h_second_opinion", "SupCon, with soft labels"),
 }
 """Variant: the variant that differs from it in one part, and the part."""
 
@@ -101,9 +100,11 @@ def table(means: pd.DataFrame) -> pd.DataFrame:
     result["difference, over seeds"] = interval_texts(shown, "difference")
     result["difference, over texts"] = interval_texts(shown, "difference", "difference_texts")
     result["kept"] = ["–" if np.isnan(v) else f"{v:.0%}" for v in shown["kept_share"]]
-    return result.sort_values(
-        ["sweep", "split", "dataset"], ascending=[True, False, True], kind="stable"
+    in_order = result["sweep"].astype(pd.CategoricalDtype(shown["sweep"].unique()))
+    result = result.assign(order=in_order.cat.codes).sort_values(
+        ["order", "split", "dataset"], ascending=[True, False, True], kind="stable"
     )
+    return result.drop(columns="order")
 
 
 def parts(points: pd.DataFrame, dataset: str = "gold", split: str = "test") -> pd.DataFrame:

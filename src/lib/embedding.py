@@ -59,15 +59,15 @@ def write_bank(
 
     Args:
         texts: a frame with text_id and text, or the folder of corpus parts, read in pieces.
-        second_opinion: another classifier with the same tokenizer. The probabilities are then the
-            mean of both; the vectors are those of `encoder`.
+        second_opinion: another classifier. The probabilities are then the mean of both; the
+            vectors are those of `encoder`.
     Returns:
         What this call did: texts, tokens, padding_share (of the tokens), seconds.
     """
     started = time.monotonic()
     options = {**hardware(params), "tokens_per_batch": params.tokens_per_batch}
-    predictor = Predictor(encoder, **options)
-    second = Predictor(second_opinion, **options) if second_opinion else None
+    asked = [encoder] if second_opinion is None else [encoder, second_opinion]
+    predictors = [Predictor(each, **options) for each in asked]
     count = count_rows(texts)
     starts = range(0, count, params.shard_size)
     sizes = [min(params.shard_size, count - start) for start in starts]
@@ -75,7 +75,7 @@ def write_bank(
     done = 0
     with Progress(sum(distributed.own_share(sizes)), "embedding") as progress:
 
-        def unfinished() -> Iterator[tuple[Path, np.ndarray, list[np.ndarray]]]:
+        def unfinished() -> Iterator[tuple[Path, np.ndarray, list[list[np.ndarray]]]]:
             pieces = zip(paths, read_pieces(texts, params.shard_size), strict=True)
             for path, rows in distributed.own_share(pieces):
                 text_id = np.array([int(i, 16) for i in rows["text_id"]], dtype=np.uint64)
@@ -83,23 +83,25 @@ def write_bank(
                 if found and np.array_equal(found["text_id"], text_id):
                     progress.skip(len(rows))
                 else:
-                    yield path, text_id, encoder.tokenize(rows["text"].tolist())
+                    yield path, text_id, [e.tokenize(rows["text"].tolist()) for e in asked]
 
         for path, text_id, token_ids in ahead(unfinished()):
-            progress.begin(len(token_ids), sum(map(len, token_ids)) * (2 if second else 1))
-            probabilities, pooled = predictor(token_ids, progress.advance)
-            if second:
-                probabilities = (probabilities + second(token_ids, progress.advance)[0]) / 2
-            write_shard(path, pooled, probabilities, text_id)
-            done += len(token_ids)
+            progress.begin(len(text_id), sum(len(row) for ids in token_ids for row in ids))
+            answers = [
+                predictor(ids, progress.advance)
+                for predictor, ids in zip(predictors, token_ids, strict=True)
+            ]
+            pooled = answers[0][1]
+            write_shard(path, pooled, np.mean([a[0] for a in answers], axis=0), text_id)
+            done += len(text_id)
     distributed.wait_for_all()
     if distributed.is_main():
         write_index(directory, dict(zip(paths, sizes, strict=True)))
     distributed.wait_for_all()
     return {
         "texts": done,
-        "tokens": predictor.tokens,
-        "padding_share": predictor.padding_share,
+        "tokens": predictors[0].tokens,
+        "padding_share": predictors[0].padding_share,
         "seconds": time.monotonic() - started,
     }
 

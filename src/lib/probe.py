@@ -3,8 +3,8 @@
 A classifier that was fine-tuned on few texts repeats its own mistakes when it learns from its own
 pseudo-labels, and neighbours in its own embedding space make the same ones. A logistic regression
 on the vectors of the pretrained encoder, which never moved, sees the texts differently: it is
-hardly better, but wrong elsewhere, so the mean of both is right more often than either. 02 fits
-it, 03 labels the corpus with that mean (`linear_probe`).
+hardly better, but wrong elsewhere, so the mean of both is right more often than either. With
+`linear_probe` 03 fits it and labels the corpus with that mean.
 
 References: Alain and Bengio 2016, "Understanding intermediate layers using linear classifier
 probes", arXiv:1610.01644; Blum and Mitchell 1998, "Combining labeled and unlabeled data with
@@ -13,6 +13,8 @@ uncertainty estimation using deep ensembles", arXiv:1612.01474, section 2.4 (the
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from lib import LABELS
 from lib.encoder import Encoder
 from lib.errors import UserError
+from lib.evaluation import evaluate
 from lib.inference import predict
 from lib.temperature import calibrate_classifier
 
@@ -59,7 +62,7 @@ def fit_probe(
     if counts.min() < FOLDS:
         raise UserError(
             f"linear_probe: {counts.min()} gold train texts are {LABELS[counts.idxmin()]}, and "
-            f"cross-validation needs {FOLDS}; set linear_probe: false in 02_base_classifier"
+            f"cross-validation needs {FOLDS}; set linear_probe: false in 03_embed_corpus"
         )
     if len(train) > MOST_TEXTS:
         train = train.sample(MOST_TEXTS, random_state=seed)
@@ -80,20 +83,32 @@ def fit_probe(
     return float(regression.C_[0])
 
 
-def opinions(
+def compare(
     base: Encoder,
     probe: Encoder,
-    token_ids: list[np.ndarray],
+    validation: pd.DataFrame,
     *,
+    seed: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> dict[str, np.ndarray]:
-    """Probabilities of texts, float [n, classes], by base classifier, probe, and `mean` of both."""
+) -> list[dict[str, Any]]:
+    """Metric rows (see `lib.evaluation.evaluate`) of `base`, `probe` and the `mean` of both.
+
+    Args:
+        validation: text, label of gold texts.
+    """
+    texts = validation["text"].tolist()
     found = {
-        name: predict(model, token_ids, dtype=dtype, device=device)[0]
+        name: predict(model, model.tokenize(texts), dtype=dtype, device=device)[0]
         for name, model in {"base": base, "probe": probe}.items()
     }
-    return found | {"mean": (found["base"] + found["probe"]) / 2}
+    found["mean"] = (found["base"] + found["probe"]) / 2
+    about = {"dataset": "gold", "split": "validation", "samples": 2000, "seed": seed}
+    return [
+        row
+        for name, probabilities in found.items()
+        for row in evaluate(validation["label"], probabilities.argmax(1), model=name, **about)
+    ]
 
 
 def _set_layer(

@@ -99,8 +99,8 @@ class GoldDataParams(StepParams):
     )
 
 
-class TrainingParams(ModelStepParams):
-    """What both training steps have: the model they may start from, and the optimiser."""
+class PretrainedParams(ModelStepParams):
+    """What the steps have that may use the pretrained encoder."""
 
     base_model: str = Field(
         "jhu-clsp/mmBERT-base", description="hub id, local directory, or embedded:e5-small"
@@ -109,6 +109,11 @@ class TrainingParams(ModelStepParams):
     cache_dir: str | None = Field(
         None, description="where the embedded model is unpacked; null: ~/.cache/russian-sentiment"
     )
+
+
+class TrainingParams(PretrainedParams):
+    """What both training steps have: the model they may start from, and the optimiser."""
+
     learning_rate: float = Field(2e-5, gt=0.0, le=1.0, description="peak, encoder")
     head_learning_rate: float = Field(1e-3, gt=0.0, le=1.0, description="peak, new layers")
     weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="AdamW")
@@ -131,16 +136,16 @@ class BaseClassifierParams(TrainingParams):
     epochs: int = Field(3, ge=1, le=100, description="passes over the gold train texts")
     batch_size: int = Field(32, ge=2, le=4096, description="texts")
     evaluations_per_epoch: int = Field(2, ge=1, le=50, description="points of the F1 curve")
-    linear_probe: bool = Field(
-        False,
-        description="a second opinion: 03 labels with the mean of the base classifier and a linear "
-        "probe on the pretrained encoder",
-    )
 
 
-class EmbedCorpusParams(ModelStepParams):
+class EmbedCorpusParams(PretrainedParams):
     """03: corpus and base classifier in, embedding bank and PCA vectors out."""
 
+    linear_probe: bool = Field(
+        False,
+        description="a second opinion: labels are the mean of the base classifier and a linear "
+        "probe on the pretrained base_model",
+    )
     shard_size: int = Field(50_000, ge=10, description="texts per shard of the bank")
     tokens_per_batch: int | None = Field(
         None,
