@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -13,7 +14,7 @@ GOLD, BASE = "01_gold_data", "02_base_classifier"
 def complete(name, run_dir, p, files=None):
     """Do a step: open it, write its files, finish it."""
     step = artifacts.open_step(name, run_dir, p)
-    for file, content in (files or {"table.txt": "данные"}).items():
+    for file, content in (files or {"gold.parquet": "данные"}).items():
         step.path(file).write_text(content, encoding="utf-8")
     return step.finish([{"name": "texts", "value": 1}])
 
@@ -121,9 +122,27 @@ def test_open_step_refuses_a_missing_upstream(tmp_path, base):
 def test_missing_input_names_the_file_and_the_step(tmp_path, base):
     complete(GOLD, tmp_path, SAMPLE)
     step = artifacts.open_step(BASE, tmp_path, base)
-    assert step.input(GOLD, "table.txt").read_text(encoding="utf-8") == "данные"
+    assert step.input(GOLD, "gold.parquet").read_text(encoding="utf-8") == "данные"
+    (tmp_path / GOLD / "gold.parquet").unlink()
     with pytest.raises(UserError, match=rf"{BASE} needs .*gold\.parquet.*run {GOLD} again"):
         step.input(GOLD, "gold.parquet")
+
+
+def test_a_step_reads_only_what_its_fingerprint_covers(tmp_path, base):
+    complete(GOLD, tmp_path, SAMPLE, {"data_card.md": "a"})
+    step = artifacts.open_step(BASE, tmp_path, base)
+    with pytest.raises(ValueError, match=r"data_card\.md of 01_gold_data is missing in .*UPSTREAM"):
+        step.input(GOLD, "data_card.md")
+
+
+@pytest.mark.parametrize("name", params.STEPS)
+def test_a_notebook_reads_what_upstream_says(name):
+    notebook = json.loads(code.notebook_path(name).read_text(encoding="utf-8"))
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    source = "\n".join("".join(cell["source"]) for cell in cells)
+    read = set(re.findall(r'step\.input\("(\w+)", "([\w.]+)"\)', source))
+    assert len(re.findall(r'step\.input\("\w+", "', source)) == source.count("step.input(")
+    assert read == {(up, file) for up, files in artifacts.UPSTREAM[name].items() for file in files}
 
 
 def test_finish_writes_the_outputs_digests(tmp_path):
@@ -250,11 +269,13 @@ def test_not_current_after_a_change_of_the_base_model(tmp_path, base):
 
 def test_upstream_outputs_matter_and_not_that_they_were_written_again(tmp_path, base):
     run_dir = tmp_path / "run"
-    complete(GOLD, run_dir, SAMPLE, {"gold.txt": "one"})
+    complete(GOLD, run_dir, SAMPLE, {"gold.parquet": "one"})
     complete(BASE, run_dir, base)
-    complete(GOLD, run_dir, SAMPLE, {"gold.txt": "one"})
+    complete(GOLD, run_dir, SAMPLE, {"gold.parquet": "one"})
     assert artifacts.is_current(BASE, run_dir, base)
-    complete(GOLD, run_dir, SAMPLE, {"gold.txt": "two"})
+    complete(GOLD, run_dir, SAMPLE, {"gold.parquet": "one", "figures/a.png": "never read by 02"})
+    assert artifacts.is_current(BASE, run_dir, base)
+    complete(GOLD, run_dir, SAMPLE, {"gold.parquet": "two"})
     assert artifacts.is_current(GOLD, run_dir, SAMPLE)
     assert not artifacts.is_current(BASE, run_dir, base)
 

@@ -40,20 +40,30 @@ PACKAGES = (
     "numpy",
     "pytorch-metric-learning",
 )
-UPSTREAM: dict[str, tuple[str, ...]] = {
-    "01_gold_data": (),
-    "02_base_classifier": ("01_gold_data",),
-    "03_embed_corpus": ("01_gold_data", "02_base_classifier"),
-    "04_cluster_purity": ("01_gold_data", "03_embed_corpus"),
-    "05_metric_learning": (
-        "01_gold_data",
-        "02_base_classifier",
-        "03_embed_corpus",
-        "04_cluster_purity",
-    ),
-    "06_final_eval": ("01_gold_data", "02_base_classifier", "05_metric_learning"),
+UPSTREAM: dict[str, dict[str, tuple[str, ...]]] = {
+    "01_gold_data": {},
+    "02_base_classifier": {"01_gold_data": ("gold.parquet",)},
+    "03_embed_corpus": {
+        "01_gold_data": ("corpus", "gold.parquet"),
+        "02_base_classifier": ("model",),
+    },
+    "04_cluster_purity": {
+        "01_gold_data": ("corpus",),
+        "03_embed_corpus": ("bank", "reduced.npy"),
+    },
+    "05_metric_learning": {
+        "01_gold_data": ("corpus", "gold.parquet"),
+        "02_base_classifier": ("model",),
+        "03_embed_corpus": ("bank", "pca.npz"),
+        "04_cluster_purity": ("clusters.parquet", "kmeans.npz"),
+    },
+    "06_final_eval": {
+        "01_gold_data": ("corpus", "gold.parquet"),
+        "02_base_classifier": ("model",),
+        "05_metric_learning": ("heldout.parquet", "model"),
+    },
 }
-"""Whose artefacts a step reads."""
+"""What a step reads of which earlier steps: files and folders. Nothing else makes it stale."""
 ROUNDS = "rounds.json"
 ROUND_STEPS = ("03_embed_corpus", "04_cluster_purity", "05_metric_learning")
 """The steps that every round has its own of, see `lib.rounds`."""
@@ -89,7 +99,10 @@ class Step:
 
         Raises:
             UserError: the file is not there.
+            ValueError: UPSTREAM does not say that this step reads it.
         """
+        if file not in UPSTREAM[self.name].get(step, ()):
+            raise ValueError(f"{file} of {step} is missing in artifacts.UPSTREAM[{self.name!r}]")
         target = input_dir(self.run_dir, self.name, step) / file
         if not target.exists():
             raise UserError(f"{self.name} needs {target}, which is missing; run {step} again")
@@ -240,7 +253,7 @@ def compute_fingerprint(name: str, run_dir: Path, params: StepParams) -> dict[st
     from lib import ablation, code, encoder, sources  # heavy, and only needed here
 
     inputs = {
-        upstream: digest(_read_input(run_dir, name, upstream)["outputs"])
+        upstream: digest(_outputs_read(name, upstream, _read_input(run_dir, name, upstream)))
         for upstream in UPSTREAM[name]
     }
     if name == "01_gold_data":
@@ -256,6 +269,13 @@ def compute_fingerprint(name: str, run_dir: Path, params: StepParams) -> dict[st
         "inputs": inputs,
         "code": code.fingerprint(name),
     }
+
+
+def _outputs_read(name: str, upstream: str, manifest: dict[str, Any]) -> dict[str, str]:
+    """Digests of those artefacts of an earlier step that the step reads."""
+    read = UPSTREAM[name][upstream]
+    outputs = manifest["outputs"].items()
+    return {file: found for file, found in outputs if file.split("/")[0] in read}
 
 
 def digest(value: Any) -> str:
