@@ -11,6 +11,11 @@ from lib import artifacts, params, sweep, sweep_runner
 from lib.errors import UserError
 
 
+def read_later(step):
+    """What later steps read of this one."""
+    return {file for read in artifacts.UPSTREAM.values() for file in read.get(step, ())}
+
+
 @pytest.fixture
 def stand_in(monkeypatch):
     """Steps finish at once, in this process; returns the list of (step, point) that were done."""
@@ -28,6 +33,9 @@ def stand_in(monkeypatch):
                 continue
             opened = artifacts.open_step(step, run_dir, values)
             opened.path("file.txt").write_text(values.model_dump_json())
+            for file in read_later(step):  # a figure's parameter does not change it
+                path = opened.path(file if "." in file else f"{file}/part")
+                path.write_text(values.model_dump_json(exclude={"umap_points"}))
             opened.finish([])
             notebook = artifacts.executed_path(step, run_dir)
             notebook.parent.mkdir(exist_ok=True)
@@ -89,6 +97,18 @@ def test_a_complete_sweep_does_nothing_and_a_point_more_only_its_own(load, stand
     assert stand_in == []
     sweep_runner.run(load(grid={"min_purity": [0.1, 0.2, 0.3]}), tmp_path / "out")
     assert stand_in == [("04", "min_purity-0.3"), ("05", "min_purity-0.3")]
+
+
+def test_points_that_keep_the_same_texts_share_training(load, stand_in, tmp_path):
+    """Their 04 differs, but not in what 05 reads of it."""
+    loaded = load(grid={"umap_points": [500, 600], "min_purity": [0.1, 0.2]})
+    sweep_runner.run(loaded, tmp_path / "out")
+    assert counts(stand_in) == {"01": 1, "02": 1, "03": 1, "04": 4, "05": 2}
+    for point in loaded.points:
+        run_dir = tmp_path / "out" / "s" / point.name
+        assert artifacts.is_current(
+            "05_metric_learning", run_dir, point.params.steps["05_metric_learning"]
+        )
 
 
 def test_steps_of_other_runs_are_taken_over(load, stand_in, tmp_path):
