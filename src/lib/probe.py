@@ -74,13 +74,15 @@ def fit_probe(
         class_weight="balanced",
         scoring="neg_log_loss",
         max_iter=1000,
+        l1_ratios=(0,),
+        use_legacy_attributes=False,
     )
     fitted = make_pipeline(StandardScaler(), regression).fit(pooled, train["label"].to_numpy())
     _set_layer(pretrained.model.classifier, *fitted)
     token_ids = pretrained.tokenize(validation["text"].tolist())
     probabilities, _ = predict(pretrained, token_ids, dtype=dtype, device=device)
     calibrate_classifier(pretrained.model, probabilities, validation["label"].to_numpy())
-    return float(regression.C_[0])
+    return float(regression.C_)
 
 
 def compare(
