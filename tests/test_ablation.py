@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import ablation, code
+from lib import ablation, code, params, sweep
 from lib.errors import UserError
 from lib.evaluation import t_interval
 
@@ -110,6 +110,22 @@ def test_the_readme_shows_the_shipped_figures():
     means = ablation.read("outputs/any", [])
     readme = (code.PROJECT / "README.md").read_text(encoding="utf-8")
     assert ablation.markdown(means) in readme
-    for sweep in means["sweep"].unique():
-        assert (code.PROJECT / "params" / "sweeps" / f"{sweep}.yaml").is_file()
-        assert (means[means["sweep"] == sweep]["seeds"] >= 3).all()
+    for name in means["sweep"].unique():
+        assert (code.PROJECT / "params" / "sweeps" / f"{name}.yaml").is_file()
+        assert (means[means["sweep"] == name]["seeds"] >= 3).all()
+
+
+@pytest.mark.parametrize("step", ["02_base_classifier", "03_embed_corpus", "05_metric_learning"])
+def test_the_file_for_few_gold_texts_is_the_variant_that_helps(step):
+    folder = code.PROJECT / "params"
+    measured = sweep.load(folder / "sweeps" / "ablation_500.yaml").points
+    point = next(p for p in measured if p.name == "h_second_opinion__seed-0")
+    offered = params.load(folder / "few_gold.yaml").steps[step]
+    assert offered == point.params.steps[step]
+
+
+def test_the_variant_that_helps_keeps_every_text():
+    kept = {"min_purity": 0.0, "min_confidence": 0.0, "confident_share": 1.0}
+    offered = params.load(code.PROJECT / "params" / "few_gold.yaml").steps["04_cluster_purity"]
+    assert kept.items() <= offered.model_dump().items()
+    assert not offered.require_dominant

@@ -33,8 +33,9 @@ def test_every_parameter_file_loads_and_names_its_run(path):
             assert getattr(loaded.steps[step], name) == value
 
 
-def test_there_are_the_three_parameter_files():
-    assert {path.name for path in FILES} >= {"demo.yaml", "full.yaml", "local.yaml"}
+def test_there_are_the_four_parameter_files():
+    expected = {"demo.yaml", "few_gold.yaml", "full.yaml", "local.yaml"}
+    assert {path.name for path in FILES} == expected
 
 
 @pytest.mark.parametrize("source", ["defaults", "full.yaml"])
