@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 SMALLER = {
     "max_corpus": 60,  # of each of eight sources
     "02_base_classifier.epochs": 3,
+    "linear_probe": "true",  # by default off: with the demo's gold texts the base knows better
     "min_confidence": 0.5,
     "compare_clusters": [20, 40],
     "05_metric_learning.steps": 6,
@@ -52,6 +53,8 @@ def test_demo(demo):
     }
     assert min(scores["base"], scores["final"]) > 0.5, scores  # chance is 0.33
     assert artifacts.read_manifest(run_dir, "01_gold_data")["commit"] == code.commit()
+    opinions = artifacts.executed_path("03_embed_corpus", run_dir).read_text(encoding="utf-8")
+    assert all(f">{name}</td>" in opinions for name in ("base", "probe", "mean"))
 
 
 @pytest.mark.browser
