@@ -18,6 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers  # noqa: E402
 from transformers import (  # noqa: E402
     ModernBertConfig,
@@ -27,6 +28,10 @@ from transformers import (  # noqa: E402
 
 from browser import SKIPPED, browser_page, chromium  # noqa: E402, F401 (fixtures)
 from lib import embedded  # noqa: E402
+
+# a slow example is a busy machine, not a bug
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 SENTENCES = [
     "Ужасно плохо, всё сломалось и никто не помог",

@@ -261,7 +261,9 @@ def test_a_second_round(run_dir, overrides, tmp_path, monkeypatch, caplog):
     assert len(values) == 3 and found["best"] == (2 if values[2] > values[1] else 1)
     inputs = artifacts.read_manifest(first, "06_final_eval")["inputs"]
     best = artifacts.read_manifest(artifacts.round_dir(first, found["best"]), "05_metric_learning")
-    assert inputs["05_metric_learning"] == artifacts.digest(best["outputs"])
+    read = artifacts.outputs_read("06_final_eval", "05_metric_learning", best)
+    assert inputs["05_metric_learning"] == artifacts.digest(read)
+    assert "model/model.safetensors" in read and "heldout.parquet" in read
     assert "<h2>Rounds</h2>" in (first / "report" / "index.html").read_text(encoding="utf-8")
     caplog.set_level("INFO")
     rerun(first, given)

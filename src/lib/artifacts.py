@@ -253,7 +253,7 @@ def compute_fingerprint(name: str, run_dir: Path, params: StepParams) -> dict[st
     from lib import ablation, code, encoder, sources  # heavy, and only needed here
 
     inputs = {
-        upstream: digest(_outputs_read(name, upstream, _read_input(run_dir, name, upstream)))
+        upstream: digest(outputs_read(name, upstream, _read_input(run_dir, name, upstream)))
         for upstream in UPSTREAM[name]
     }
     if name == "01_gold_data":
@@ -271,7 +271,7 @@ def compute_fingerprint(name: str, run_dir: Path, params: StepParams) -> dict[st
     }
 
 
-def _outputs_read(name: str, upstream: str, manifest: dict[str, Any]) -> dict[str, str]:
+def outputs_read(name: str, upstream: str, manifest: dict[str, Any]) -> dict[str, str]:
     """Digests of those artefacts of an earlier step that the step reads."""
     read = UPSTREAM[name][upstream]
     outputs = manifest["outputs"].items()
