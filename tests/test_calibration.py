@@ -48,7 +48,7 @@ def test_bins_include_their_upper_edge():
 
 
 @given(st.integers(1, 200), st.integers(1, 20), st.sampled_from(["width", "mass"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bins_share_out_all_texts(count, bins, equal):
     probabilities, labels = made_up(count, seed=count)
     table = calibration.reliability(probabilities, labels, bins=bins, equal=equal)

@@ -52,7 +52,7 @@ texts_of_all_kinds = st.text(max_size=30) | pieced
 
 @given(texts_of_all_kinds)
 @example("&amp;lt;3")
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_clean_is_idempotent_and_leaves_no_control_characters(text):
     cleaned = cleaning.clean(text)
     assert cleaned == cleaned.strip()
@@ -63,7 +63,7 @@ def test_clean_is_idempotent_and_leaves_no_control_characters(text):
 
 
 @given(texts_of_all_kinds)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_normalise_is_idempotent_and_ignores_cleaning(text):
     normalised = cleaning.normalise(text)
     assert cleaning.normalise(normalised) == normalised
@@ -99,7 +99,7 @@ GLUE = st.sampled_from(
 
 
 @given(RUSSIAN, st.data())
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_id_ignores_case_yo_punctuation_and_emoji(tokens, data):
     expected = cleaning.text_id(" ".join(tokens))
     changed = "".join(
@@ -122,7 +122,7 @@ def test_id_ignores_case_yo_punctuation_and_emoji(tokens, data):
 
 
 @given(RUSSIAN, RUSSIAN)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_ids_are_equal_only_for_equal_words(one, other):
     def same(tokens):
         return " ".join(tokens).replace("ё", "е")

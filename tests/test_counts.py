@@ -6,7 +6,7 @@ from lib.counts import Counts
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), min_size=1))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_drop_counts(rows):
     """Two drops in a row: every row is counted exactly once, under the first that takes it."""
     frame = pd.DataFrame(rows, columns=["source", "one", "two"])

@@ -20,7 +20,7 @@ FEW_WORDS = st.lists(
 
 
 @given(st.lists(FEW_WORDS, max_size=14), st.sampled_from([0.3, 0.6, 0.9, 1.0]), st.integers(0, 9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_pair_is_wrong(texts, threshold, seed):
     pairs = list(pairs_of(texts, threshold, seed))
     assert len(set(pairs)) == len(pairs)
@@ -100,7 +100,7 @@ def test_a_signature_depends_on_its_own_text_and_the_seed_only():
 
 
 @given(st.lists(st.integers(0, 12), max_size=40), st.sampled_from([4, 16, 32]), st.integers(0, 5))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_index_finds_equal_signatures_and_no_unlike_ones(numbers, bands, split):
     """Against a plain search: signatures are either equal or agree in no value."""
     values = np.arange(13 * duplicates.VALUES, dtype=np.uint16).reshape(13, -1)

@@ -28,7 +28,7 @@ def gold_table(sizes, seed=0):
     st.integers(0, 5),
     st.randoms(),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_splits_are_stratified_and_do_not_depend_on_the_order(sizes, validation, test, seed, rng):
     gold = gold_table(sizes)
     split = gold_module.split_gold(gold, validation, test, seed)

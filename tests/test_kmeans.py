@@ -54,7 +54,7 @@ def test_the_seed_decides():
     assert (first.centroids != other.centroids).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 60), st.integers(1, 40), st.integers(0, 2**31 - 1), st.booleans())
 def test_no_cluster_is_empty(distinct, copies, seed, sampled):
     """As long as there are as many different texts as clusters, down to one text per cluster."""

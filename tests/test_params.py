@@ -189,7 +189,7 @@ BOUNDS = [
 
 
 @given(st.sampled_from(BOUNDS), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_accepted_exactly_within_the_bounds(bound, data):
     step, name, low, high, low_allowed, high_allowed = bound
     numbers = st.integers(-10, 100_010) if isinstance(low, int) else st.floats(-0.5, 1.5)
@@ -321,7 +321,7 @@ def test_to_yaml_round_trips_the_files(path):
     rate=st.floats(0, 1, exclude_min=True),
 )
 @example(data_dir="\x85", sources=["данные\x85"], weights=[0.0], rate=1.0)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_to_yaml_round_trips_any_values(data_dir, sources, weights, rate):
     run = params.resolve(
         {

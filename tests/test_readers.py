@@ -52,7 +52,7 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
     assert values(path) == ROWS
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     rows=st.lists(
         st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\r")), st.text("абв")),

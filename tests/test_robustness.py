@@ -48,7 +48,7 @@ def test_typos_hit_about_the_rate_of_letters():
 
 
 @given(TEXTS, st.integers(0, 2**16))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_typo_is_a_swap_or_a_key_beside(text, seed):
     found = robustness.typos(text, np.random.default_rng(seed), 0.3)
     assert len(found) == len(text)
@@ -66,7 +66,7 @@ def test_a_typo_is_a_swap_or_a_key_beside(text, seed):
 
 @pytest.mark.parametrize("name", ALL)
 @given(text=TEXTS.filter(str.strip), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_perturbed_texts_are_not_empty_and_repeat_themselves(name, text, seed):
     (found,) = robustness.perturb([text], ALL[name], seed)
     assert found.strip()
@@ -74,7 +74,6 @@ def test_perturbed_texts_are_not_empty_and_repeat_themselves(name, text, seed):
 
 
 @given(TEXTS)
-@settings(deadline=None)
 def test_what_is_dropped_and_what_stays(text):
     marks = [c for c in text if unicodedata.category(c)[0] == "P"]
     found = robustness.without_punctuation(text)

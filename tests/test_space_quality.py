@@ -52,7 +52,7 @@ def test_fewer_texts_than_neighbours():
 
 
 @given(st.integers(3, 25), st.integers(0, 100))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_alignment_and_uniformity_are_those_of_all_pairs(count, seed):
     vectors, labels = space(count, seed)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -55,7 +55,7 @@ def test_a_model_becomes_as_sure_as_it_is_right(sharpness):
     assert fit_temperature(after, labels) == pytest.approx(1.0, abs=0.01)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 6), st.integers(0, 100))
 def test_few_texts_cannot_ruin_a_model(count, seed):
     """Whatever the labels: the temperature stays within its bounds, the weights are numbers."""

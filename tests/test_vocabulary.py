@@ -114,7 +114,7 @@ def test_texts_of_kept_tokens_stay_the_same(full, min_count):
     assert len(small) == len(kept) < len(full)
     seen = {"same": 0, "other": 0}
 
-    @settings(max_examples=150, deadline=None, derandomize=True)
+    @settings(max_examples=150, derandomize=True)
     @given(TEXTS)
     def check(text):
         expected = full(text)["input_ids"]
@@ -136,7 +136,7 @@ def test_with_bytes_every_text_can_be_read_back():
     full = TOKENIZERS["BPE with byte fallback"]
     _, small = trimmed(full, min_count=3)
 
-    @settings(max_examples=100, deadline=None, derandomize=True)
+    @settings(max_examples=100, derandomize=True)
     @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁<"), max_size=20))
     def check(text):
         assert small.decode(small(text)["input_ids"]) == text

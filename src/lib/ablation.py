@@ -100,11 +100,10 @@ def table(means: pd.DataFrame) -> pd.DataFrame:
     result["difference, over seeds"] = interval_texts(shown, "difference")
     result["difference, over texts"] = interval_texts(shown, "difference", "difference_texts")
     result["kept"] = ["–" if np.isnan(v) else f"{v:.0%}" for v in shown["kept_share"]]
-    in_order = result["sweep"].astype(pd.CategoricalDtype(shown["sweep"].unique()))
-    result = result.assign(order=in_order.cat.codes).sort_values(
-        ["order", "split", "dataset"], ascending=[True, False, True], kind="stable"
+    return pd.concat(
+        rows.sort_values(["split", "dataset"], ascending=[False, True], kind="stable")
+        for _, rows in result.groupby("sweep", sort=False)
     )
-    return result.drop(columns="order")
 
 
 def parts(points: pd.DataFrame, dataset: str = "gold", split: str = "test") -> pd.DataFrame:

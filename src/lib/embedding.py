@@ -83,7 +83,8 @@ def write_bank(
                 if found and np.array_equal(found["text_id"], text_id):
                     progress.skip(len(rows))
                 else:
-                    yield path, text_id, [e.tokenize(rows["text"].tolist()) for e in asked]
+                    contents = rows["text"].tolist()
+                    yield path, text_id, [each.tokenize(contents) for each in asked]
 
         for path, text_id, token_ids in ahead(unfinished()):
             progress.begin(len(text_id), sum(len(row) for ids in token_ids for row in ids))

@@ -52,7 +52,7 @@ def fit_probe(
     Args:
         pretrained: as `lib.encoder.new_classifier` gives it.
         train: text, label of gold texts; validation: the same, for the temperature.
-        seed: which texts, if there are more than MOST_TEXTS, and which folds.
+        seed: which texts, if there are more than MOST_TEXTS.
     Returns:
         The inverse strength of the regularisation, C.
     Raises:

@@ -99,7 +99,8 @@ def group(
     for point in points:
         run_dir, values = dirs[point.name], resolved[point.name].steps[step]
         inputs = [
-            artifacts.read_manifest(run_dir, up)["outputs"] for up in artifacts.UPSTREAM[step]
+            artifacts.outputs_read(step, up, artifacts.read_manifest(run_dir, up))
+            for up in artifacts.UPSTREAM[step]
         ]
         key = artifacts.digest([values.model_dump(mode="json"), inputs])
         if key not in known:
