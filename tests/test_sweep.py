@@ -60,6 +60,27 @@ def test_command_line_is_stronger_than_set_and_base_can_be_another_file(write, t
     assert steps(point)["05_metric_learning"].evaluations == 3
 
 
+def test_variants_of_another_file_and_the_own_one_wins(write, tmp_path):
+    variants = {"base": {"last": "02"}, "few": {"05.steps": 3}, "many": {"05.steps": 9}}
+    write(variants=variants, set={"05.temperature": 0.3}).rename(tmp_path / "other.yaml")
+    path = write(
+        variants_of="other.yaml", variants={"few": {"05.steps": 4}, "own": {}}, grid={"seed": [7]}
+    )
+    points = sweep.load(path).points
+    assert [point.variant for point in points] == ["base", "few", "many", "own"]
+    trained = [steps(point)["05_metric_learning"] for point in points[1:3]]
+    assert [(values.steps, values.temperature) for values in trained] == [(4, 0.1), (9, 0.1)]
+    assert {point.values["seed"] for point in points} == {7}
+
+
+def test_the_file_of_the_variants_must_have_some(write, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.yaml does not exist"):
+        sweep.load(write(variants_of="nowhere.yaml"))
+    write().rename(tmp_path / "other.yaml")
+    with pytest.raises(UserError, match=r"variants_of: .*other\.yaml has no variants of its own"):
+        sweep.load(write(variants_of="other.yaml"))
+
+
 def test_what_a_variant_does_not_have_stays_as_it_is(write):
     loaded = sweep.load(write(grid=None, variants={"a": None, "b": {"min_purity": 0.2}}))
     assert [point.name for point in loaded.points] == ["a", "b"]

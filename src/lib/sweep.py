@@ -11,6 +11,7 @@ A sweep file names a parameter file (`base`) and what is varied:
     variants:                         # named sets of overrides, each combined with the grid
       base: {last: 02}                # only up to 02: its model is measured
       full: {}
+    variants_of: other.yaml           # those of another sweep file, too
     compare_with: base                # paired differences, point by point of the grid
     measure: validation               # or test: the gold test and audit texts, too
     last: 05                          # last step that is run
@@ -83,6 +84,7 @@ class SweepFile(BaseModel):
     overrides: dict[str, Any] = Field({}, alias="set")
     grid: dict[str, list[Any]] = {}
     variants: dict[str, dict[str, Any] | None] = {}
+    variants_of: str | None = None
     measure: Literal["validation", "test"] = "validation"
     compare_with: str | None = None
     last: str | int = "05"
@@ -102,7 +104,7 @@ def load(path: Path | str, overrides: list[str] | None = None, base: Path | None
     file = _validated(path, params.read_yaml(path))
     if not re.fullmatch(r"\w[\w.-]*", file.name):
         raise UserError(f"{path}: name: {file.name!r} is not a folder name; use letters and digits")
-    variants = {name: _flat(values or {}) for name, values in file.variants.items()}
+    variants = {name: _flat(values or {}) for name, values in _variants(path, file).items()}
     common, grid = _flat(file.overrides), file.grid
     if not grid and not variants:
         raise UserError(f"{path}: nothing to sweep; give `grid`, `variants` or both")
@@ -167,6 +169,17 @@ def _validated(path: Path, content: dict[str, Any]) -> SweepFile:
             lines.append(f"{place}: {detail['msg']}, got {detail['input']!r:.80}")
     known = [field.alias or name for name, field in SweepFile.model_fields.items()]
     raise UserError(f"{path}: " + "; ".join(lines) + f" (a sweep file has {', '.join(known)})")
+
+
+def _variants(path: Path, file: SweepFile) -> dict[str, dict[str, Any] | None]:
+    """Those of the file that it names, then its own; its own wins where both have a name."""
+    if file.variants_of is None:
+        return file.variants
+    other = path.parent / file.variants_of
+    found = _validated(other, params.read_yaml(other))
+    if not found.variants:
+        raise UserError(f"{path}: variants_of: {other} has no variants of its own; name their file")
+    return found.variants | file.variants
 
 
 def _flat(overrides: dict[str, Any]) -> dict[str, Any]:
