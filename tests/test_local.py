@@ -54,6 +54,15 @@ def test_patterns_are_parameters_and_other_files_are_left_alone(tmp_path):
     assert found == {"x.csv": "test", "y.csv": "gold", "z.csv": "corpus"}
 
 
+def test_foreign_files_are_no_corpus(tmp_path):
+    names = ["a_train.csv", "en.csv", "other.csv"]
+    assert files_of(tmp_path, names, foreign_files=["en*"]) == {
+        "a_train.csv": "gold",
+        "en.csv": "foreign",
+        "other.csv": "corpus",
+    }
+
+
 def test_a_full_name_beats_a_pattern(tmp_path):
     assert files_of(tmp_path, ["my_test.csv"], gold_files=["my_test.csv"]) == {
         "my_test.csv": "gold"

@@ -33,7 +33,7 @@ PINS = {
     "ai-forever/inappropriateness-classification": "601651fdc45ef243751676e62dd7a19f491c0285",
     "mteb/TERRa": "48312c334eb916d88481dc4a41bd0d8b2fa0d576",
 }
-GOLD, CORPUS = "gold", "corpus"
+GOLD, CORPUS, FOREIGN = "gold", "corpus", "foreign"
 
 
 def unlabelled(*texts):
@@ -59,6 +59,15 @@ EXPECTED = {
         ("Ужас, а не сервис", "negative", "Negative", GOLD, None),
         ("Пришло вчера", "neutral", "neutral", GOLD, None),
         ("Сойдёт за такие деньги", "neutral", "neutral", GOLD, "test"),
+    ],
+    "clapai_english": [("Great stuff", "positive", "positive", FOREIGN, None)],
+    "vader_tweets": [
+        (
+            "Somehow I was blessed with “really” good friends &amp; coffee",
+            *("positive", "3", FOREIGN, None),
+        ),
+        ("Not again, she said. Rain", "negative", "-2", FOREIGN, None),
+        ("The bus leaves at nine", "neutral", "0", FOREIGN, None),
     ],
     "ru_reviews": [
         ("порвалось через день", "negative", "0", GOLD, None),
@@ -262,6 +271,7 @@ def test_mapping_in_words():
     assert REGISTRY["georeview"].mapping == "0 1 = negative; 2 = neutral; 3 4 = positive"
     assert REGISTRY["rusentiment"].mapping.endswith("speech skip = no label")
     assert REGISTRY["cedr"].mapping == ""
+    assert REGISTRY["vader_tweets"].mapping == "score; between -1.5 and 1.5 = neutral"
 
 
 # --- consistency ---------------------------------------------------------------------------------
@@ -276,8 +286,9 @@ def test_every_entry_says_what_it_must():
         assert source.citation
         assert bool(source.hub_id) == (source.kind == "hub")
         assert set(source.labels.values()) <= {*LABELS, None}
-        assert bool(source.labels) == bool(source.label_column or source.label_is_file)
-        assert source.role == CORPUS or source.labels
+        mapped = bool(source.labels) or source.neutral_below is not None
+        assert mapped == bool(source.label_column or source.label_is_file)
+        assert source.role == CORPUS or mapped
         assert source.test_split is None or source.test_split in source.splits
         known = {field.name for field in dataclasses.fields(source)}
         assert set(source.parameters) <= known

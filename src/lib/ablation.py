@@ -35,6 +35,7 @@ CHANGES = {
     "f_supcon_gold_only": ("a_longer", "SupCon, gold only"),
     "g_student": ("a_base", "a new model that learns the base's probabilities"),
     "h_second_opinion": ("a_base", "soft labels from the base and a linear probe"),
+    "i_foreign_gold": ("h_second_opinion", "the probe learns from English tweets, too"),
 }
 """Variant: the variant that differs from it in one part, and the part."""
 

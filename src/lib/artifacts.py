@@ -44,7 +44,7 @@ UPSTREAM: dict[str, dict[str, tuple[str, ...]]] = {
     "01_gold_data": {},
     "02_base_classifier": {"01_gold_data": ("gold.parquet",)},
     "03_embed_corpus": {
-        "01_gold_data": ("corpus", "gold.parquet"),
+        "01_gold_data": ("corpus", "foreign.parquet", "gold.parquet"),
         "02_base_classifier": ("model",),
     },
     "04_cluster_purity": {

@@ -32,6 +32,7 @@ from lib.cleaning import normalise
 from lib.counts import Counts
 from lib.duplicates import COARSE, MARGIN, SENSITIVE, MinHashIndex
 from lib.errors import UserError
+from lib.foreign import build_foreign, write_foreign
 from lib.gold import NEAR_REASONS, RANKS, build_gold
 from lib.schema import GoldDataParams
 from lib.sources import Portion
@@ -55,13 +56,14 @@ def prepare(
     params: GoldDataParams,
     on_part: Callable[[str, int], None] = lambda stage, rows: None,
 ) -> Prepared:
-    """Read all portions and write `gold.parquet` and `corpus/part-*.parquet` into `directory`.
+    """Read all portions and write `gold.parquet`, `foreign.parquet` and `corpus/part-*.parquet`.
 
     A run that was stopped goes on after the last finished part. The work folder is removed at the
     end.
 
     Args:
         portions: as `lib.sources.portions` gives them.
+        directory: where to.
         on_part: called after each part with the stage (`read` or `deduplicate`) and its rows, and
             in between once with `gold` and the number of gold texts.
     Raises:
@@ -74,7 +76,7 @@ def prepare(
         for part in parts:
             counts.merge(staging.read_counts(part))
         gold = build_gold(
-            pd.concat([staging.read_rows(part, "gold") for part in parts], ignore_index=True),
+            _rows(parts, "gold"),
             counts,
             **params.model_dump(include={"seed", "validation_share", "test_share"}),
             **params.model_dump(
@@ -87,6 +89,14 @@ def prepare(
         surplus = gold["split"] == "corpus"
         counts.add("kept as gold", gold.loc[~surplus, "source"])
         write_gold(gold[~surplus], directory / "gold.parquet")
+        foreign = build_foreign(
+            _rows(parts, "foreign"),
+            gold,
+            counts,
+            seed=params.seed,
+            max_foreign=params.max_foreign,
+        )
+        write_foreign(foreign, directory / "foreign.parquet")
         if surplus.any():
             counts.add("kept in corpus", gold.loc[surplus, "source"])
             rest = gold[surplus].rename(columns={"label": "audit_label"})
@@ -126,6 +136,10 @@ def _stage(
         missing = "; ".join(unavailable.values())
         raise UserError(f"the sources give no text at all; {missing or 'add a source'}")
     return parts, unavailable
+
+
+def _rows(parts: list[Path], role: str) -> pd.DataFrame:
+    return pd.concat([staging.read_rows(part, role) for part in parts], ignore_index=True)
 
 
 def write_unlike(
@@ -250,8 +264,10 @@ def count_metrics(gold: pd.DataFrame, counts: pd.DataFrame) -> list[dict[str, ob
         {"name": "texts", "dataset": source, "split": split, "value": int(count)}
         for (source, split), count in gold.groupby(["source", "split"]).size().items()
     ]
-    kept = counts["kept in corpus"]
-    return rows + [
-        {"name": "texts", "dataset": source, "split": "corpus", "value": int(count)}
-        for source, count in kept[kept > 0].sort_index().items()
-    ]
+    for column, split in {"kept in corpus": "corpus", "kept as foreign gold": "foreign"}.items():
+        kept = counts.get(column, pd.Series(dtype=int))
+        rows += [
+            {"name": "texts", "dataset": source, "split": split, "value": int(count)}
+            for source, count in kept[kept > 0].sort_index().items()
+        ]
+    return rows

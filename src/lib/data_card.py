@@ -31,13 +31,15 @@ def data_card(prepared: Prepared, gold: pd.DataFrame, params: GoldDataParams) ->
     kept = [name for name in table.columns if name.startswith("kept ")]
     dropped = [name for name in table.columns if name not in kept and name != "read"]
     total = table.sum()
+    foreign = total.get("kept as foreign gold", 0)
     leaks = int(total.reindex(LEAKS).fillna(0).sum())
     lines = [
         "# Data card",
         "",
         f"{total['read']:,} texts read from {len(table)} sources; {total[dropped].sum():,} "
         f"dropped; {total.get('kept as gold', 0):,} kept as gold and "
-        f"{total.get('kept in corpus', 0):,} in the corpus.",
+        f"{total.get('kept in corpus', 0):,} in the corpus"
+        f"{f', {foreign:,} as foreign gold' if foreign else ''}.",
         "",
         f"{leaks:,} of the dropped texts repeat a gold text of higher rank (test > validation > "
         "gold train > corpus): kept, they would be leaks. Two texts are the same if they are "

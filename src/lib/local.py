@@ -1,4 +1,4 @@
-"""Which files of data_dir a local source reads, and in which role: test, gold or corpus."""
+"""Which files of data_dir a local source reads, and in which role."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lib.errors import SourceUnavailable, UserError
 from lib.schema import GoldDataParams
 from lib.source import Source
 
-ROLES = ("test", "gold", "corpus")
+ROLES = ("test", "gold", "foreign", "corpus")
 
 
 def files(
@@ -116,7 +116,7 @@ def _without_declared(
         elif any(_is_named(name, wanted) for wanted in patterns.values()):
             raise UserError(
                 f"01_gold_data: {name} belongs to the source {owner.name!r} and is also listed in "
-                "test_files, gold_files or corpus_files; remove one of them"
+                f"{', '.join(f'{role}_files' for role in ROLES)}; remove one of them"
             )
     return rest
 

@@ -6,22 +6,33 @@ on the vectors of the pretrained encoder, which never moved, sees the texts diff
 hardly better, but wrong elsewhere, so the mean of both is right more often than either. With
 `linear_probe` 03 fits it and labels the corpus with that mean.
 
+A multilingual encoder lets the probe learn from labelled texts in other languages, too (foreign
+gold, see `lib.foreign`). Vectors are standardised for each language by itself, since their means
+say which language it is. How much foreign texts weigh, cross-validation on gold decides; it may be
+nothing.
+
 References: Alain and Bengio 2016, "Understanding intermediate layers using linear classifier
 probes", arXiv:1610.01644; Blum and Mitchell 1998, "Combining labeled and unlabeled data with
 co-training" (two views of one text); Lakshminarayanan et al. 2017, "Simple and scalable predictive
-uncertainty estimation using deep ensembles", arXiv:1612.01474, section 2.4 (the mean).
+uncertainty estimation using deep ensembles", arXiv:1612.01474, section 2.4 (the mean); Libovický,
+Rosa, Fraser 2020, "On the Language Neutrality of Pre-trained Multilingual Representations",
+Findings of EMNLP (centring each language).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.pipeline import make_pipeline
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
 
 from lib import LABELS
 from lib.encoder import Encoder
@@ -32,18 +43,32 @@ from lib.temperature import calibrate_classifier
 
 MOST_TEXTS = 20_000  # more do not change some thousand weights, but take minutes
 FOLDS = 5
-REGULARISATION = np.logspace(-4, 0, 9)  # C, chosen by cross-validation on gold train texts
+REGULARISATION = np.logspace(-4, 0, 9)  # C; it and the weight are chosen by cross-validation
+FOREIGN_WEIGHTS = (0.0, 1.0, 3.0)  # of all foreign texts together, against all of gold
+
+
+@dataclass(frozen=True)
+class ProbeFit:
+    """What cross-validation chose: C of scikit-learn's LogisticRegression, and a FOREIGN_WEIGHT.
+
+    `log_loss` is that of gold texts that the regression had not seen.
+    """
+
+    regularisation: float
+    foreign_weight: float
+    log_loss: float
 
 
 def fit_probe(
     pretrained: Encoder,
     train: pd.DataFrame,
     validation: pd.DataFrame,
+    foreign: pd.DataFrame | None = None,
     *,
     seed: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> float:
+) -> ProbeFit:
     """Make the classification layer of a pretrained encoder a linear probe, in place.
 
     The encoder is not trained. Classes weigh the same, however many texts they have. The layer is
@@ -52,9 +77,8 @@ def fit_probe(
     Args:
         pretrained: as `lib.encoder.new_classifier` gives it.
         train: text, label of gold texts; validation: the same, for the temperature.
+        foreign: text, label of texts in other languages; None or no rows: gold alone.
         seed: which texts, if there are more than MOST_TEXTS.
-    Returns:
-        The inverse strength of the regularisation, C.
     Raises:
         UserError: a class has fewer train texts than there are folds.
     """
@@ -64,25 +88,18 @@ def fit_probe(
             f"linear_probe: {counts.min()} gold train texts are {LABELS[counts.idxmin()]}, and "
             f"cross-validation needs {FOLDS}; set linear_probe: false in 03_embed_corpus"
         )
-    if len(train) > MOST_TEXTS:
-        train = train.sample(MOST_TEXTS, random_state=seed)
-    token_ids = pretrained.tokenize(train["text"].tolist())
-    _, pooled = predict(pretrained, token_ids, dtype=dtype, device=device, progress="linear probe")
-    regression = LogisticRegressionCV(
-        Cs=REGULARISATION,
-        cv=FOLDS,
-        class_weight="balanced",
-        scoring="neg_log_loss",
-        max_iter=1000,
-        l1_ratios=(0,),
-        use_legacy_attributes=False,
-    )
-    fitted = make_pipeline(StandardScaler(), regression).fit(pooled, train["label"].to_numpy())
-    _set_layer(pretrained.model.classifier, *fitted)
+    scaler, on = StandardScaler(), {"dtype": dtype, "device": device}
+    gold = _standardised(pretrained, train, scaler, seed, on)
+    others = None
+    if foreign is not None and len(foreign):
+        others = _standardised(pretrained, foreign, StandardScaler(), seed, on)
+    chosen = _choose(gold, others)
+    regression = _regression(gold, others, chosen.foreign_weight, chosen.regularisation)
+    _set_layer(pretrained.model.classifier, scaler, regression)
     token_ids = pretrained.tokenize(validation["text"].tolist())
     probabilities, _ = predict(pretrained, token_ids, dtype=dtype, device=device)
     calibrate_classifier(pretrained.model, probabilities, validation["label"].to_numpy())
-    return float(regression.C_)
+    return chosen
 
 
 def compare(
@@ -113,8 +130,54 @@ def compare(
     ]
 
 
+Labelled = tuple[np.ndarray, np.ndarray]
+"""Vectors float [n, d] and their labels int [n]."""
+
+
+def _standardised(
+    encoder: Encoder, texts: pd.DataFrame, scaler: StandardScaler, seed: int, on: dict[str, Any]
+) -> Labelled:
+    if len(texts) > MOST_TEXTS:
+        texts = texts.sample(MOST_TEXTS, random_state=seed)
+    token_ids = encoder.tokenize(texts["text"].tolist())
+    _, pooled = predict(encoder, token_ids, progress="linear probe", **on)
+    return scaler.fit_transform(pooled), texts["label"].to_numpy()
+
+
+def _choose(gold: Labelled, foreign: Labelled | None) -> ProbeFit:
+    """Cross-validation on gold; foreign texts only ever help to train."""
+    vectors, labels = gold
+    folds = list(StratifiedKFold(FOLDS).split(vectors, labels))
+    weights = FOREIGN_WEIGHTS if foreign else FOREIGN_WEIGHTS[:1]
+    found = []
+    for weight, strength in tqdm(list(product(weights, REGULARISATION)), desc="cross-validation"):
+        losses = []
+        for train, heldout in folds:
+            fitted = _regression((vectors[train], labels[train]), foreign, weight, strength)
+            probabilities = fitted.predict_proba(vectors[heldout])
+            losses.append(log_loss(labels[heldout], probabilities, labels=fitted.classes_))
+        found.append(ProbeFit(float(strength), weight, float(np.mean(losses))))
+    return min(found, key=lambda fit: fit.log_loss)
+
+
+def _regression(
+    gold: Labelled, foreign: Labelled | None, foreign_weight: float, regularisation: float
+) -> LogisticRegression:
+    """Classes weigh the same; all weights add up to the number of gold texts, so that C means the
+    same with and without foreign ones."""
+    vectors, labels, count = *gold, len(gold[1])
+    weights = np.ones(count)
+    if foreign and foreign_weight:
+        vectors, labels = np.concatenate([vectors, foreign[0]]), np.append(labels, foreign[1])
+        share = foreign_weight * count / len(foreign[1])
+        weights = np.append(weights, np.full(len(foreign[1]), share))
+    weights *= (count / len(LABELS) / np.bincount(labels, weights))[labels]
+    regression = LogisticRegression(C=regularisation, max_iter=1000)
+    return regression.fit(vectors, labels, sample_weight=weights)
+
+
 def _set_layer(
-    layer: torch.nn.Linear, scaler: StandardScaler, regression: LogisticRegressionCV
+    layer: torch.nn.Linear, scaler: StandardScaler, regression: LogisticRegression
 ) -> None:
     """The layer becomes scaling and regression in one: both are affine."""
     weight = regression.coef_ / scaler.scale_

@@ -52,6 +52,9 @@ class GoldDataParams(StepParams):
         ["*_test.*"], description="local: labelled files that are an official test split"
     )
     gold_files: list[str] = Field(["*_train.*"], description="local: labelled gold files")
+    foreign_files: list[str] = Field(
+        [], description="local: labelled files in other languages, see linear_probe"
+    )
     corpus_files: list[str] = Field(
         ["*.*"], description="local: all other files; their labels are hidden audit labels"
     )
@@ -96,6 +99,9 @@ class GoldDataParams(StepParams):
     )
     max_corpus: int | None = Field(
         None, ge=10, description="only so many corpus texts of each source, the first; null: all"
+    )
+    max_foreign: int | None = Field(
+        20_000, ge=30, description="only so many labelled texts in other languages (stratified)"
     )
 
 
@@ -144,7 +150,7 @@ class EmbedCorpusParams(PretrainedParams):
     linear_probe: bool = Field(
         False,
         description="a second opinion: labels are the mean of the base classifier and a linear "
-        "probe on the pretrained base_model",
+        "probe on the pretrained base_model, fitted on gold and foreign texts",
     )
     shard_size: int = Field(50_000, ge=10, description="texts per shard of the bank")
     tokens_per_batch: int | None = Field(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from lib.schema import GoldDataParams
 from lib.source import Source
 
 COLUMNS = ["text", "label", "original_label", "source", "group", "role", "split"]
-"""text: raw; label: class name or None; role: gold or corpus; split: `test` if official, else
-None; group: rows with one group share an official test split."""
+"""text: raw; label: class name or None; role: gold, foreign or corpus; split: `test` if official,
+else None; group: rows with one group share an official test split."""
 SAMPLE_DIR = Path(__file__).parent / "sample"
 SAMPLE_FILES = [(SAMPLE_DIR / "gold.csv", "gold"), (SAMPLE_DIR / "corpus.csv", "corpus")]
 CHUNK = 20_000  # rows per frame; bounds memory
@@ -147,7 +148,7 @@ def _unavailable(error: SourceUnavailable) -> Iterator[pd.DataFrame]:
 
 
 Part = tuple[str, str, Callable[[], readers.Rows]]
-"""Name of a file or split, its role (test, gold, corpus), and its rows."""
+"""Name of a file or split, its role (test, gold, foreign, corpus), and its rows."""
 
 
 def _hub_parts(source: Source) -> list[Part]:
@@ -214,7 +215,7 @@ def map_rows(
 
     Args:
         part: name of the file or split.
-        role: of the part: test, gold or corpus.
+        role: of the part: test, gold, foreign or corpus.
         left_out: counts (source, reason) of the rows that are not given.
     Raises:
         UserError: no row for the filters, a text that is none or empty in a file of one's own, or
@@ -238,7 +239,7 @@ def map_rows(
         row_role = role
         if label is None and role != "corpus":
             # the rest of a test split is too near to the test to be used elsewhere
-            if role == "test" or params.unlabelled_gold == "drop":
+            if role in ("test", "foreign") or params.unlabelled_gold == "drop":
                 left_out[origin, "unlabelled"] += 1
                 continue
             row_role = "corpus"
@@ -266,6 +267,8 @@ def _label(source: Source, part: str, place: str, row: dict[str, Any]) -> tuple[
     else:
         return "", None
     key = original.strip().lower()
+    if source.neutral_below is not None:
+        return _label_of_score(source.neutral_below, key, place, source.label_column)
     if key in source.labels:
         return original, source.labels[key]
     names = [name for name in source.labels if name]
@@ -276,6 +279,20 @@ def _label(source: Source, part: str, place: str, row: dict[str, Any]) -> tuple[
         f"{place}, column {source.label_column}: unknown label {original!r}; expected "
         f"{', '.join(names)}{remedy}"
     )
+
+
+def _label_of_score(
+    neutral_below: float, score: str, place: str, column: str | None
+) -> tuple[str, str]:
+    """The score rounded to an integer, as text, and its class."""
+    try:
+        value = float(score)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{place}, column {column}: expected a score, found {score!r}")
+    sign = "positive" if value > 0 else "negative"
+    return str(round(value)), "neutral" if abs(value) < neutral_below else sign
 
 
 def _texts(

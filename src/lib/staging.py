@@ -97,7 +97,8 @@ def _stage_portion(
 def clean_frame(
     frame: pd.DataFrame, counts: Counts, russian: bool, min_characters: int, max_characters: int
 ) -> pd.DataFrame:
-    """Source rows with cleaned texts; what is empty, too short, too long or foreign is dropped.
+    """Source rows with cleaned texts; what is empty, too short or too long is dropped, and what is
+    not Russian, or Russian among foreign gold.
 
     Texts of an official test split are dropped only if they are empty.
 
@@ -111,12 +112,19 @@ def clean_frame(
         "too short": lambda texts: texts.str.len() < min_characters,
         "too long": lambda texts: texts.str.len() > max_characters,
     }
-    if not russian:
+    if (frame["role"] == "foreign").any():  # a part has one role, but for unlabelled gold rows
+        bad["Russian"] = lambda texts: _is_cyrillic(texts) & language.is_russian(texts.tolist())
+    elif not russian:
         bad["not Russian"] = lambda texts: ~language.is_russian(texts.tolist())
     for reason, test in bad.items():
         official = (frame["split"] == "test").to_numpy()
         frame = counts.drop(frame, np.asarray(test(frame["text"])) & ~official, reason)
     return frame
+
+
+def _is_cyrillic(texts: pd.Series) -> np.ndarray:
+    """Whether texts have a Cyrillic letter: a text too short to judge counts as Russian else."""
+    return texts.str.contains("[\u0400-\u04ff]").to_numpy(bool)
 
 
 def write_part(path: Path, frame: pd.DataFrame, signatures: np.ndarray, counts: Counts) -> None:
