@@ -84,6 +84,19 @@ def test_figure_shows_the_difference_to_the_base(run_dir):
     assert names == list(VARIANTS)[1:]
 
 
+def test_a_sweep_without_some_variants_keeps_the_others_in_their_lines(run_dir):
+    for name in ("seeds.csv", "comparison.csv"):
+        path = run_dir.parent / "many" / name
+        rows = pd.read_csv(path)
+        rows[~rows["variant"].isin(["a_longer", "c_purity"])].to_csv(path, index=False)
+    means = ablation.read(run_dir, ["few", "many"])
+    drawn = ablation.figure(means)
+    names = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
+    lines = [line.get_ydata()[0] for line in drawn.axes[1].lines if line.get_marker() == "o"]
+    assert [names[int(line)] for line in lines] == ["b_confidence", "d_supcon"]
+    assert [line.split("|")[3].strip() for line in ablation.markdown(means).splitlines()][3] == "–"
+
+
 def test_fingerprint_follows_the_files(run_dir):
     before = ablation.fingerprint(run_dir, ["few"])
     assert before == ablation.fingerprint(run_dir, ["few"])

@@ -148,6 +148,7 @@ def figure(means: pd.DataFrame) -> Figure:
         means: of `read`.
     """
     sweeps = list(dict.fromkeys(means["sweep"]))
+    variants = list(dict.fromkeys(means.loc[means["difference"].notna(), "variant"]))
     sets = {"gold test": GOLD_TEST, "all audit texts": (ALL_AUDIT, "audit")}
     size = {"figsize": (4.2 * len(sweeps) + 1.5, 6.4), "squeeze": False, "sharey": True}
     drawn, axes = plt.subplots(len(sets), len(sweeps), **size)
@@ -155,7 +156,8 @@ def figure(means: pd.DataFrame) -> Figure:
         for axis, sweep in zip(line, sweeps, strict=True):
             rows = means[(means["sweep"] == sweep) & (means["dataset"] == dataset)]
             rows = rows[(rows["split"] == split) & rows["difference"].notna()]
-            for place, row in enumerate(rows.to_dict("records")):
+            for row in rows.to_dict("records"):
+                place = variants.index(row["variant"])  # sweeps may have different variants
                 ends = [row["difference_low"], row["difference_high"]]
                 axis.plot(ends, [place, place], color=plots.BASE_COLOR, linewidth=1.5)
                 ends = [row["difference_texts_low"], row["difference_texts_high"]]
@@ -163,7 +165,7 @@ def figure(means: pd.DataFrame) -> Figure:
                 axis.plot(row["difference"], place, "o", color="black")
             axis.axvline(0, color="black", linewidth=0.8)
             axis.set(title=f"{sweep}: {title}", xlabel="macro-F1, difference to the base")
-            axis.set_yticks(range(len(rows)), list(rows["variant"]))
+            axis.set_yticks(range(len(variants)), variants)
     axes[0, 0].invert_yaxis()
     axes[0, 0].set_ylabel("variant")
     axes[1, 0].set_ylabel("variant")
