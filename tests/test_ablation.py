@@ -92,8 +92,11 @@ def test_a_sweep_without_some_variants_keeps_the_others_in_their_lines(run_dir):
     means = ablation.read(run_dir, ["few", "many"])
     drawn = ablation.figure(means)
     names = [label.get_text() for label in drawn.axes[0].get_yticklabels()]
-    lines = [line.get_ydata()[0] for line in drawn.axes[1].lines if line.get_marker() == "o"]
-    assert [names[int(line)] for line in lines] == ["b_confidence", "d_supcon"]
+    for axis, expected in zip(
+        drawn.axes, [list(VARIANTS)[1:], ["b_confidence", "d_supcon"]], strict=False
+    ):
+        lines = [line.get_ydata()[0] for line in axis.lines if line.get_marker() == "o"]
+        assert [names[int(line)] for line in lines] == expected
     assert [line.split("|")[3].strip() for line in ablation.markdown(means).splitlines()][3] == "–"
 
 
