@@ -32,11 +32,11 @@ from lib.cleaning import normalise
 from lib.counts import Counts
 from lib.duplicates import COARSE, MARGIN, SENSITIVE, MinHashIndex
 from lib.errors import UserError
-from lib.foreign import build_foreign, write_foreign
+from lib.foreign import build_foreign
 from lib.gold import NEAR_REASONS, RANKS, build_gold
 from lib.schema import GoldDataParams
 from lib.sources import Portion
-from lib.tables import read_note, write_corpus, write_gold
+from lib.tables import read_note, write_corpus, write_foreign, write_gold
 
 SUMMARY = "prepared.json"
 WORK = "work"

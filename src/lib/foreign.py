@@ -9,16 +9,12 @@ Reference: Pires, Schlinger, Garrette 2019, "How Multilingual is Multilingual BE
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from lib import LABELS
-from lib.artifacts import atomic
 from lib.counts import Counts
 from lib.gold import over_limit
-
-FOREIGN_COLUMNS = ["text_id", "text", "label", "source"]
+from lib.tables import FOREIGN_COLUMNS
 
 
 def build_foreign(
@@ -44,9 +40,3 @@ def build_foreign(
     counts.add("kept as foreign gold", foreign["source"])
     labels = foreign["label"].map(LABELS.index).astype("int64")
     return foreign.assign(label=labels)[FOREIGN_COLUMNS]
-
-
-def write_foreign(foreign: pd.DataFrame, path: Path) -> None:
-    """Write foreign.parquet (FOREIGN_COLUMNS), atomically."""
-    with atomic(path) as temporary:
-        foreign.to_parquet(temporary, index=False)

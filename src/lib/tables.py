@@ -1,4 +1,4 @@
-"""The tables that step 01 leaves, gold.parquet and corpus/part-*.parquet: writing and reading."""
+"""The tables that step 01 leaves, gold.parquet, foreign.parquet and corpus/part-*.parquet."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from lib.artifacts import atomic
 
 GOLD_COLUMNS = ["text_id", "text", "label", "source", "original_label", "split"]
+FOREIGN_COLUMNS = ["text_id", "text", "label", "source"]
 CORPUS_SCHEMA = pa.schema(
     [
         ("text_id", pa.string()),
@@ -27,6 +28,12 @@ def write_gold(gold: pd.DataFrame, path: Path) -> None:
     """Write gold.parquet (GOLD_COLUMNS), atomically."""
     with atomic(path) as temporary:
         gold[GOLD_COLUMNS].to_parquet(temporary, index=False)
+
+
+def write_foreign(foreign: pd.DataFrame, path: Path) -> None:
+    """Write foreign.parquet (FOREIGN_COLUMNS), atomically."""
+    with atomic(path) as temporary:
+        foreign[FOREIGN_COLUMNS].to_parquet(temporary, index=False)
 
 
 def write_corpus(corpus: pd.DataFrame, path: Path, note: bytes = b"") -> None:
