@@ -11,10 +11,11 @@ from made_up import small_world, table
 HOSTILE = "<img src=x onerror=alert(1)>|`*_[x](y)_*`\n# x"
 
 
-def card_of(counts, unavailable=None, gold=None):
+def card_of(counts, unavailable=None, gold=None, agreement=()):
     if gold is None:
         gold = pd.DataFrame({"source": ["g", "g"], "split": ["train", "test"]})
-    return data_card.data_card(Prepared(counts, unavailable or {}), gold, GoldDataParams())
+    prepared = Prepared(counts, unavailable or {})
+    return data_card.data_card(prepared, gold, list(agreement), GoldDataParams())
 
 
 def counts_of(*frames):
@@ -38,6 +39,17 @@ def test_the_card_tells_what_was_read_dropped_and_kept():
     assert "| c | 5 | 2 | 0 | 3 |" in lines
     assert "| all | 11 | 2 | 6 | 3 |" in lines
     assert "licence: MIT" in card and "Not available" not in card
+
+
+def test_the_card_tells_how_far_two_labels_of_one_text_agree():
+    counts = counts_of(small_world(per_class=2, corpus_texts=5)[0])
+    assert "labelled twice" not in card_of(counts)
+    row = {"name": "macro_f1", "model": "another label", "dataset": "gold", "split": "twice"}
+    row |= {"texts": 1234, "value": 0.8125, "low": 0.7, "high": 0.9}
+    card = card_of(counts, agreement=[row, row | {"name": "accuracy", "value": 0.5}])
+    assert "## Gold texts labelled twice" in card
+    assert "| twice | 1,234 | 0.812 | 0.700 … 0.900 |" in card.splitlines()
+    assert "0.500" not in card
 
 
 def test_the_card_shows_how_labels_map():

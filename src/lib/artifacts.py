@@ -58,7 +58,7 @@ UPSTREAM: dict[str, dict[str, tuple[str, ...]]] = {
         "04_cluster_purity": ("clusters.parquet", "kmeans.npz"),
     },
     "06_final_eval": {
-        "01_gold_data": ("corpus", "gold.parquet"),
+        "01_gold_data": ("corpus", "gold.parquet", "labelled_twice.parquet"),
         "02_base_classifier": ("model",),
         "05_metric_learning": ("heldout.parquet", "model"),
     },

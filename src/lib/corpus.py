@@ -26,7 +26,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from lib import LABELS, duplicates, staging
+from lib import LABELS, duplicates, label_agreement, staging
 from lib.artifacts import read_json, write_json
 from lib.cleaning import normalise
 from lib.counts import Counts
@@ -36,7 +36,13 @@ from lib.foreign import build_foreign
 from lib.gold import NEAR_REASONS, RANKS, build_gold
 from lib.schema import GoldDataParams
 from lib.sources import Portion
-from lib.tables import read_note, write_corpus, write_foreign, write_gold
+from lib.tables import (
+    read_note,
+    write_corpus,
+    write_foreign,
+    write_gold,
+    write_labelled_twice,
+)
 
 SUMMARY = "prepared.json"
 WORK = "work"
@@ -56,7 +62,8 @@ def prepare(
     params: GoldDataParams,
     on_part: Callable[[str, int], None] = lambda stage, rows: None,
 ) -> Prepared:
-    """Read all portions and write `gold.parquet`, `foreign.parquet` and `corpus/part-*.parquet`.
+    """Read all portions and write `gold.parquet`, `labelled_twice.parquet`, `foreign.parquet` and
+    `corpus/part-*.parquet`.
 
     A run that was stopped goes on after the last finished part. The work folder is removed at the
     end.
@@ -75,8 +82,11 @@ def prepare(
         counts = Counts()
         for part in parts:
             counts.merge(staging.read_counts(part))
+        labelled = _rows(parts, "gold")
+        twice = label_agreement.labelled_twice(labelled)
+        write_labelled_twice(twice, directory / "labelled_twice.parquet")
         gold = build_gold(
-            _rows(parts, "gold"),
+            labelled,
             counts,
             **params.model_dump(include={"seed", "validation_share", "test_share"}),
             **params.model_dump(

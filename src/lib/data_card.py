@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from lib import evaluation
 from lib.artifacts import atomic
 from lib.corpus import Prepared
 from lib.gold import NEAR_REASONS
@@ -19,11 +21,17 @@ LEAKS = ["twin of a test text", "twin of a gold text", *NEAR_REASONS.values()]
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|#$~"})
 
 
-def data_card(prepared: Prepared, gold: pd.DataFrame, params: GoldDataParams) -> str:
+def data_card(
+    prepared: Prepared,
+    gold: pd.DataFrame,
+    agreement: list[dict[str, Any]],
+    params: GoldDataParams,
+) -> str:
     """The card of a run.
 
     Args:
         prepared: as `lib.corpus.prepare` gives it; gold: the gold table.
+        agreement: as `lib.label_agreement.score` gives it.
     Returns:
         Markdown; everything that comes from data is escaped.
     """
@@ -53,6 +61,7 @@ def data_card(prepared: Prepared, gold: pd.DataFrame, params: GoldDataParams) ->
         "## Gold by split",
         "",
         *_rows(gold.groupby(["source", "split"]).size().unstack(fill_value=0).reset_index()),
+        *_agreement(agreement),
     ]
     for source in table.index[:MOST_SOURCES]:
         lines += _source(source, prepared)
@@ -71,6 +80,20 @@ def _unavailable(unavailable: dict[str, str]) -> list[str]:
     lines = ["## Not available", "", "Left out of this run (`skip_unavailable: true`):", ""]
     lines += [f"- **{_escape(name)}**: {_escape(why)}" for name, why in unavailable.items()]
     return [*lines, "", "`--force` tries them again.", ""]
+
+
+def _agreement(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    table = evaluation.metrics_table(rows).drop(columns=["dataset", "model"])
+    return [
+        "## Gold texts labelled twice",
+        "",
+        "Texts that a source has in two forms, other in case, punctuation or emoji: one label "
+        "scored against the other, as if a model had given it.",
+        "",
+        *_rows(table),
+    ]
 
 
 def _counts_table(table: pd.DataFrame, columns: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tables that step 01 leaves, gold.parquet, foreign.parquet and corpus/part-*.parquet."""
+"""The tables that step 01 leaves: gold, foreign gold, texts labelled twice, the corpus in parts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lib.artifacts import atomic
 
 GOLD_COLUMNS = ["text_id", "text", "label", "source", "original_label", "split"]
 FOREIGN_COLUMNS = ["text_id", "text", "label", "source"]
+TWICE_COLUMNS = ["text_id", "source", "text", "label", "other_text", "other_label", "same_marks"]
 CORPUS_SCHEMA = pa.schema(
     [
         ("text_id", pa.string()),
@@ -26,14 +27,22 @@ CORPUS_SCHEMA = pa.schema(
 
 def write_gold(gold: pd.DataFrame, path: Path) -> None:
     """Write gold.parquet (GOLD_COLUMNS), atomically."""
-    with atomic(path) as temporary:
-        gold[GOLD_COLUMNS].to_parquet(temporary, index=False)
+    _write(gold[GOLD_COLUMNS], path)
 
 
 def write_foreign(foreign: pd.DataFrame, path: Path) -> None:
     """Write foreign.parquet (FOREIGN_COLUMNS), atomically."""
+    _write(foreign[FOREIGN_COLUMNS], path)
+
+
+def write_labelled_twice(pairs: pd.DataFrame, path: Path) -> None:
+    """Write labelled_twice.parquet (TWICE_COLUMNS), atomically."""
+    _write(pairs[TWICE_COLUMNS], path)
+
+
+def _write(frame: pd.DataFrame, path: Path) -> None:
     with atomic(path) as temporary:
-        foreign[FOREIGN_COLUMNS].to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False)
 
 
 def write_corpus(corpus: pd.DataFrame, path: Path, note: bytes = b"") -> None:
