@@ -19,7 +19,8 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	# modules are compiled when they are first imported: compiling all of them now takes a minute more
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[dev]"
 	$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (russian-sentiment)"
 	# the status makes git's index current: in a fresh clone each later one would filter all notebooks
 	if git rev-parse --git-dir >/dev/null 2>&1; then git status >/dev/null; $(BIN)/nbstripout --install; fi
