@@ -36,13 +36,7 @@ from lib.foreign import build_foreign
 from lib.gold import NEAR_REASONS, RANKS, build_gold
 from lib.schema import GoldDataParams
 from lib.sources import Portion
-from lib.tables import (
-    read_note,
-    write_corpus,
-    write_foreign,
-    write_gold,
-    write_labelled_twice,
-)
+from lib.tables import read_note, write_corpus, write_foreign, write_gold, write_labelled_twice
 
 SUMMARY = "prepared.json"
 WORK = "work"

@@ -46,7 +46,7 @@ def labelled_twice(gold: pd.DataFrame) -> pd.DataFrame:
 
 
 def marks(text: str) -> frozenset[str]:
-    """The characters of a text that may carry a mood without words: emoji, brackets, ! and ?."""
+    """The set of characters that may carry a mood without words: emoji, brackets, ! and ?."""
     return frozenset(_NO_MARK.sub("", text))
 
 
