@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.projection import read_map, umap_points, write_map
+from lib.projection import compiled_umap, read_map, umap_points, write_map
 
 
 @pytest.mark.slow
@@ -19,6 +19,10 @@ def test_umap_separates_what_is_apart_and_repeats_itself():
     assert (points == umap_points(vectors, neighbors=10, seed=0)).all()
     few = umap_points(vectors[:20], neighbors=50, seed=0)  # fewer texts than neighbours
     assert few.shape == (20, 2)
+    twins = umap_points(np.repeat(vectors[:20], 5, axis=0), neighbors=10, seed=0)
+    assert np.isfinite(twins).all()  # the nearest neighbour of each text need not be itself
+    compiled = compiled_umap().umap_.smooth_knn_dist.stats
+    assert compiled.cache_hits or compiled.cache_misses, "compiled again in every process"
 
 
 def test_a_map_comes_back_as_written(tmp_path):
