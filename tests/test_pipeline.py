@@ -59,6 +59,7 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         "clusters=6",
         "min_purity=0.34",
         "min_confidence=0.34",
+        "confident_share=1.0",
         "require_dominant=false",
         "umap_points=100",
         "04.umap_points=1000",  # all corpus texts: one of them is hostile
