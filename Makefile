@@ -19,8 +19,9 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	# modules are compiled when they are first imported: compiling all of them now takes a minute more
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[dev]"
+	# pip compiles all modules: where PYTHONDONTWRITEBYTECODE is set, imports would not keep them,
+	# and each notebook would compile torch and transformers again for half a minute
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (russian-sentiment)"
 	# the status makes git's index current: in a fresh clone each later one would filter all notebooks
 	if git rev-parse --git-dir >/dev/null 2>&1; then git status >/dev/null; $(BIN)/nbstripout --install; fi
