@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -31,7 +32,7 @@ def umap_points(vectors: np.ndarray, neighbors: int, seed: int) -> np.ndarray:
     vectors = np.asarray(vectors, dtype=np.float32)
     neighbors = min(neighbors, len(vectors) - 1)
     search = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(vectors)
-    distances, places = search.kneighbors(vectors)  # of each point, itself the first
+    distances, places = search.kneighbors(vectors)  # of each point, as a rule itself first
     with warnings.catch_warnings():
         # a map that later points cannot be added to
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]")
@@ -45,10 +46,11 @@ def umap_points(vectors: np.ndarray, neighbors: int, seed: int) -> np.ndarray:
         return reducer.fit_transform(vectors)
 
 
+@cache
 def compiled_umap() -> ModuleType:
     """The module umap, whose compiled functions numba keeps on disk from one process to the next.
 
-    Without this, every notebook with a map compiles them for some 15 s.
+    Without this, every notebook with a map compiles them again, for seconds.
     """
     import umap.layouts  # seconds: only where it is used
     import umap.umap_
