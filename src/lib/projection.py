@@ -10,7 +10,6 @@ from types import ModuleType
 
 import numpy as np
 import pandas as pd
-from sklearn.neighbors import NearestNeighbors
 
 from lib.artifacts import atomic
 
@@ -28,6 +27,8 @@ def umap_points(vectors: np.ndarray, neighbors: int, seed: int) -> np.ndarray:
     Reference:
         McInnes, Healy, Melville 2018, arXiv:1802.03426.
     """
+    from sklearn.neighbors import NearestNeighbors  # the explorer reads maps without it
+
     umap = compiled_umap()
     vectors = np.asarray(vectors, dtype=np.float32)
     neighbors = min(neighbors, len(vectors) - 1)
