@@ -8,12 +8,11 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 
 help:
 	@echo "make demo        all six notebooks on the embedded sample, and the report"
-	@echo "make test        all tests"
-	@echo "make test-quick  the tests without training and notebooks"
-	@echo "make lint        ruff"
+	@echo "make test        lint and all tests; make test-quick without training and notebooks"
+	@echo "make lint        ruff, the direction of imports, types"
 	@echo "make lab         JupyterLab in notebooks/"
 	@echo "make figures     the demo, and its pictures into the README"
-	@echo "make clean       remove .venv and outputs"
+	@echo "make clean       remove .venv and caches; runs in outputs/ stay"
 
 setup: $(STAMP)
 
@@ -30,7 +29,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(BIN)/python -m lib run params/demo.yaml
 
-test: $(STAMP)
+test: lint
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 test-quick: $(STAMP)
@@ -38,6 +37,9 @@ test-quick: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --notebook-dir=notebooks
@@ -48,5 +50,4 @@ figures: demo
 	$(BIN)/python tests/browser.py outputs/demo/report/index.html notebooks/figures/report.png
 
 clean:
-	rm -rf .venv
-	find outputs -mindepth 1 -not -name .gitkeep -delete
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

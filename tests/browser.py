@@ -81,14 +81,11 @@ class BrowserPage:
         """For each plotly figure whether it shows something: a filled canvas, or marks in svg."""
         return self.page.eval_on_selector_all(".plotly-graph-div", DRAWN)
 
-    def hover(self, trace: int, point: int) -> str:
-        """Move the mouse to a point of the page's first figure; returns the text that appears."""
+    def point(self, trace: int, point: int) -> None:
+        """Move the mouse to a point of the page's first figure."""
         x, y = self.page.evaluate(POINT, [trace, point])
         self.page.mouse.move(x - 30, y - 30)
         self.page.mouse.move(x, y, steps=3)
-        shown = self.page.locator(".hoverlayer .hovertext")
-        shown.first.wait_for()
-        return " ".join(shown.all_text_contents())
 
     def _console(self, message) -> None:
         if message.type == "error":

@@ -5,20 +5,29 @@ import random
 import re
 import tempfile
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import CountVectorizer
 
-from lib import corpus
-from lib.registry import REGISTRY
-from lib.schema import GoldDataParams
-from lib.sources import COLUMNS, Portion
-from lib.tables import read_corpus
+from lib.data import cleaning, corpus, sources
+from lib.data.counts import Counts
+from lib.data.registry import REGISTRY
+from lib.data.sources import COLUMNS, Portion
+from lib.data.tables import read_corpus
+from lib.files import read_json
+from lib.parameters import GoldDataParams
 
 CLASSES = ("negative", "neutral", "positive")
 EMOJI = ["😀", "❤️", "👍🏽", "🔥", "😡", "👨‍👩‍👧"]
+
+
+def text_id(text):
+    """The id of a text as it is written."""
+    return cleaning.text_id(cleaning.normalise(text))
 
 
 def grams(text):
@@ -38,12 +47,12 @@ def similarities(ones, others):
 
 
 def table(texts, label=None, role="corpus", source="s", split=None, group=None):
-    """Source rows as lib.sources gives them."""
+    """Source rows as lib.data.sources gives them."""
     frame = pd.DataFrame({"text": list(texts)}, dtype=object)
     frame["label"] = label
     frame["original_label"] = ""
     frame["source"], frame["group"] = source, group or source
-    frame["role"], frame["split"] = role, split
+    frame["role"], frame["split"], frame["left_out"] = role, split, None
     return frame.astype(object)[COLUMNS]
 
 
@@ -72,24 +81,47 @@ def small_world(per_class=20, corpus_texts=30, seed=0):
     return gold, table(texts[3 * per_class :], source="c")
 
 
+@dataclasses.dataclass(frozen=True)
+class MadeUp(Portion):
+    """A portion whose rows come from a function."""
+
+    make: Callable = iter
+
+    def rows(self, commits):
+        return self.make()
+
+
+def portion(make, name="sample", russian=True):
+    """A portion of what `make()` yields; the source is called `name`."""
+    source = REGISTRY["sample"].model_copy(update={"name": name, "russian": russian})
+    return MadeUp(source, "made up", "gold", make=make)
+
+
 def portions(*frames, russian=True):
     """Frames of source rows as the portions of a run."""
-    source = dataclasses.replace(REGISTRY["sample"], russian=russian)
     return [
-        Portion(f"portion/{number}", source, lambda frame=frame: iter([frame]))
-        for number, frame in enumerate(frames)
+        portion(lambda frame=frame: frame.itertuples(index=False, name=None), russian=russian)
+        for frame in frames
     ]
+
+
+def run(folder, given, on_part=None, **changes):
+    """`corpus.prepare` on given portions: the counts and what prepared.json holds."""
+    options = {"on_part": on_part} if on_part else {}
+    parameters = GoldDataParams(**changes).model_dump(mode="json")
+    with mock.patch.object(sources, "portions", lambda params: (given, {})):
+        corpus.prepare(folder, parameters=parameters, contents={"a": "b"}, **options)
+    prepared = read_json(folder / corpus.SUMMARY)
+    return Counts.from_json(prepared["counts"]), prepared
 
 
 def prepare(*frames, **changes):
     """Gold, corpus and the table of counts of a run of step 01 on these frames."""
-    params = GoldDataParams(**changes)
     with tempfile.TemporaryDirectory() as name:
-        prepared = corpus.prepare(portions(*frames), Path(name), params)
+        counts = run(Path(name), portions(*frames), **changes)[0].table()
         gold = pd.read_parquet(Path(name) / "gold.parquet")
         unlabelled = read_corpus(Path(name) / "corpus")
         assert not (Path(name) / corpus.WORK).exists()
-    counts = prepared.counts.table()
     check_counts(counts, gold, unlabelled)
     return gold, unlabelled, counts
 

@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import artifacts, cluster_texts, purity, reliability
-from lib.kmeans import KMeans
-from lib.projection import write_map
-from lib.schema import ClusterPurityParams
-from lib.tables import write_corpus
+from lib import files
+from lib.clusters import filter as filters
+from lib.clusters import purity
+from lib.clusters import texts as cluster_texts
+from lib.clusters import words as cluster_words
+from lib.clusters.kmeans import KMeans
+from lib.clusters.map import stratified_sample
+from lib.data.tables import write_corpus
+from lib.parameters import ClusterPurityParams
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 TOPICS = ["банк кредит", "фильм актёр", "телефон зарядка", "ресторан обед", "машина двигатель"]
@@ -41,7 +45,7 @@ def write_run(
     """A run folder with what the explorer reads; every cluster has a text, the first is HOSTILE.
 
     Args:
-        words: the texts; made up if not given.
+        texts: their number; words: the texts themselves, made up if not given.
         params: of step 04.
     """
     rng = np.random.default_rng(seed)
@@ -53,40 +57,42 @@ def write_run(
     lean = rng.dirichlet([0.3, 0.3, 0.3], clusters)  # some clusters are purer than others
     probabilities = (0.3 * probabilities + 0.7 * lean[cluster]).astype(np.float32)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    words = words or [f"=1+1 {HOSTILE}", *made_up_texts(cluster[1:], rng)]
     audit = np.where(rng.random(texts) < 0.3, rng.integers(0, 3, texts), -1)
     right = (audit >= 0) & (rng.random(texts) < 0.6)
+    sources = ["отзывы", "соцсети", f"<b>{HOSTILE}</b>"]
     corpus = pd.DataFrame(
         {
             "text_id": [f"{i:016x}" for i in range(texts)],
-            "text": words,
-            "source": rng.choice(
-                ["отзывы", "соцсети", f"<b>{HOSTILE}</b>"], texts, p=[0.6, 0.3, 0.1]
-            ),
+            "text": words or [f"=1+1 {HOSTILE}", *made_up_texts(cluster[1:], rng)],
+            "source": rng.choice(sources, texts, p=[0.6, 0.3, 0.1]),
             "audit_label": pd.Series(np.where(right, predicted, audit)).replace(-1, None),
         }
     )
-    folder = run_dir / "01_gold_data" / "corpus"
+    folder = run_dir / "01_gold_data" / "tables" / "corpus"
     for number, start in enumerate(range(0, texts, 40_000)):
         write_corpus(corpus[start : start + 40_000], folder / f"part-{number:05d}.parquet")
-    p = ClusterPurityParams(
-        clusters=clusters, **{"min_purity": 0.6, "min_confidence": 0.5} | params
-    )
+    thresholds = {"min_purity": 0.6, "min_confidence": 0.5}
+    p = ClusterPurityParams(clusters=clusters, **thresholds | params)
     table = purity.purity_table(cluster, probabilities, clusters)
     columns = {
         "cluster": cluster,
         "distance": np.linalg.norm(vectors - centroids[cluster], axis=1),
         "predicted": predicted,
         "confidence": confidence,
-        "kept": reliability.reliable(cluster, probabilities, table, **reliability.options(p)),
+        "kept": filters.reliable(cluster, probabilities, table, **filters.options(p)),
     }
     target = run_dir / "04_cluster_purity"
     cluster_texts.write_clusters(target / "clusters.parquet", folder, columns, table)
     table.to_csv(target / "purity.csv")
-    KMeans(centroids, 1.0).save(target / "kmeans.npz")
-    shown = np.union1d(cluster_texts.stratified_sample(cluster, map_points, seed), [0])
-    write_map(target / "umap.parquet", shown, vectors[shown, :2])
+    kmeans = target / "kmeans" / str(clusters)
+    KMeans(centroids, 1.0).save(kmeans / "kmeans.npz")
+    np.save(kmeans / "assigned.npy", cluster)
+    of_cluster = {"assigned": kmeans / "assigned.npy", "clusters": clusters, "seed": seed}
+    cluster_words.describe(target / "words", corpus=folder, **of_cluster)
+    shown = np.union1d(stratified_sample(cluster, map_points, seed), [0])
+    places = pd.DataFrame({"row": shown, "x": vectors[shown, 0], "y": vectors[shown, 1]})
+    files.write_parquet(target / "map" / "umap.parquet", places)
     manifest = {"parameters": p.model_dump(mode="json"), "inputs": {}, "outputs": {}}
     manifest |= {"seconds": 1.0, "peak_memory_mib": 1, "machine": "made up", "finished": "today"}
-    artifacts.write_json(target / "manifest.json", manifest)
+    files.write_json(target / "manifest.json", manifest)
     return run_dir

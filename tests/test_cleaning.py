@@ -1,4 +1,5 @@
 import re
+import time
 import unicodedata
 
 import pandas as pd
@@ -6,45 +7,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lib import cleaning
-from lib.sources import SAMPLE_DIR
-from made_up import EMOJI
+from lib.data import cleaning
+from lib.data.sources import SAMPLE_DIR
+from made_up import EMOJI, text_id
 
 PIECES = [
-    "слово",
-    "Ёж",
-    "е\u0308ж",
-    "и\u0306",
-    "ЙОД",
-    "№1",
-    "ﬁ",
-    "½",
-    "ß",
-    "İ",
-    "Σ",
-    " ",
-    "\n",
-    "\t",
-    "\u00a0",
-    "\u200b",
-    "\ufeff",
-    "\x00",
-    "\x85",
-    "!",
-    "...",
-    "—",
-    "_",
-    ")))",
-    "&",
-    "amp;",
-    "&lt;",
-    "&quot;",
-    "&#1078;",
-    "&nbsp",
-    "#",
-    "x",
-    ";",
-    *EMOJI,
+    *("слово", "Ёж", "е\u0308ж", "и\u0306", "ЙОД", "№1", "ﬁ", "½", "ß", "İ", "Σ", " ", "\n", "\t"),
+    *("\u00a0", "\u200b", "\ufeff", "\x00", "\x85", "!", "...", "—", "_", ")))", "&", "amp;"),
+    *("&lt;", "&quot;", "&#1078;", "&nbsp", "#", "x", ";", "38", "&#38", "&#x26;", "0", *EMOJI),
 ]
 pieced = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 texts_of_all_kinds = st.text(max_size=30) | pieced
@@ -68,8 +38,8 @@ def test_normalise_is_idempotent_and_ignores_cleaning(text):
     normalised = cleaning.normalise(text)
     assert cleaning.normalise(normalised) == normalised
     cleaned = cleaning.clean(text)
-    assert re.fullmatch("[0-9a-f]{16}", cleaning.text_id(cleaned))
-    assert cleaning.text_id(cleaning.normalise(cleaned)) == cleaning.text_id(cleaned)
+    assert re.fullmatch("[0-9a-f]{16}", text_id(cleaned))
+    assert text_id(cleaning.normalise(cleaned)) == text_id(cleaned)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +47,7 @@ def test_normalise_is_idempotent_and_ignores_cleaning(text):
     [
         ("  Кафе  «Ёлка»\n\tна углу ", "Кафе «Ёлка» на углу"),
         ("цена &lt; 100 &amp; &quot;скидка&quot; &#128512;", 'цена < 100 & "скидка" 😀'),
+        ("&amp;#38;lt; &AMP;#x26;copy; &#380; &ampamp; R&amp;D", "< © ż & R&D"),
         ("и\u0306од е\u0308ж", "йод ёж"),
         ("а\x00б\u200bв\ufeffг\x1fд", "а б в г д"),
         ("ОЧЕНЬ плоха!!! :((( 😡", "ОЧЕНЬ плоха!!! :((( 😡"),
@@ -86,6 +57,16 @@ def test_normalise_is_idempotent_and_ignores_cleaning(text):
 )
 def test_clean_by_example(raw, cleaned):
     assert cleaning.clean(raw) == cleaned
+
+
+@pytest.mark.parametrize("piece", ["amp;", "amp", "#38;", "#x26;", "amp;#38;", "&#97;mp;", "&#38;"])
+def test_a_megabyte_of_nested_entities_is_cleaned_at_once(piece):
+    text = "a &" + piece * (1_000_000 // len(piece)) + "lt; b"
+    started = time.perf_counter()
+    cleaned = cleaning.clean(text)
+    assert time.perf_counter() - started < 1
+    if not piece.startswith("&"):
+        assert cleaned == "a < b"
 
 
 RUSSIAN = st.lists(
@@ -101,43 +82,83 @@ GLUE = st.sampled_from(
 @given(RUSSIAN, st.data())
 @settings(max_examples=150)
 def test_id_ignores_case_yo_punctuation_and_emoji(tokens, data):
-    expected = cleaning.text_id(" ".join(tokens))
-    changed = "".join(
-        data.draw(
-            st.sampled_from(
-                [
-                    token,
-                    token.upper(),
-                    token.capitalize(),
-                    token.replace("ё", "е"),
-                    token.replace("ё", "е\u0308"),
-                ]
-            )
-        )
-        + data.draw(GLUE)
-        for token in tokens
-    )
-    assert cleaning.text_id(changed) == expected
-    assert cleaning.text_id(cleaning.clean(changed)) == expected
+    expected = text_id(" ".join(tokens))
+    forms = (str, str.upper, str.capitalize, lambda t: t.replace("ё", "е\u0308"))
+    changed = "".join(data.draw(st.sampled_from(forms))(t) + data.draw(GLUE) for t in tokens)
+    assert text_id(changed) == expected
+    assert text_id(cleaning.clean(changed)) == expected
 
 
 @given(RUSSIAN, RUSSIAN)
 @settings(max_examples=150)
 def test_ids_are_equal_only_for_equal_words(one, other):
-    def same(tokens):
-        return " ".join(tokens).replace("ё", "е")
-
-    equal = cleaning.text_id(" ".join(one)) == cleaning.text_id(" ".join(other))
-    assert equal == (same(one) == same(other))
+    same = " ".join(one).replace("ё", "е") == " ".join(other).replace("ё", "е")
+    assert (text_id(" ".join(one)) == text_id(" ".join(other))) == same
 
 
 def test_texts_of_emoji_and_brackets_stay_distinct():
     texts = [*EMOJI, ":)", ":(", ":((", "👍", "👍👍", "!!!", "???", "❤️🔥"]
-    assert len({cleaning.text_id(text) for text in texts}) == len(texts)
-    assert cleaning.text_id(": )") == cleaning.text_id(":)")
+    assert len({text_id(text) for text in texts}) == len(texts)
+    assert text_id(": )") == text_id(":)")
 
 
 def test_ids_of_the_sample_do_not_collide():
     texts = [t for name in ("gold", "corpus") for t in pd.read_csv(SAMPLE_DIR / f"{name}.csv").text]
     normalised = {cleaning.normalise(text) for text in texts}
-    assert len({cleaning.text_id(text) for text in texts}) == len(normalised)
+    assert len({text_id(text) for text in texts}) == len(normalised)
+
+
+# --- emoticons -------------------------------------------------------------------------------
+
+EMOTICONS = [
+    *(":)", ":-)", ";)", "=)", ":]", ":-))))", "))", ")))", ":D", "=D", ":-D", "xD", "XDD", ":P"),
+    *(":(", ":-(", "=(", ":'(", ":((", "((", "(((", ":[", ":/", ":-\\", "D:", ":С", ">:("),
+    *("^_^", "^^", ">_<", "-_-", "T_T", "o_O", "О_о", "<3", "</3", ":*", ":-*", ":3", "(:"),
+    *("😊", "😭", "☺", "❤️", "🙂"),
+]
+
+
+@pytest.mark.parametrize("emoticon", EMOTICONS)
+def test_an_emoticon_goes_wherever_it_stands(emoticon):
+    assert cleaning.strip_emoticons(emoticon) == ""
+    assert cleaning.strip_emoticons(f"сдала экзамен {emoticon}") == "сдала экзамен"
+    twice = cleaning.strip_emoticons(f"{emoticon} сдала {emoticon}, ура")
+    assert twice in ("сдала , ура", "сдала, ура")
+
+
+@pytest.mark.parametrize("emoticon", [")", "))", "(", "(((", ":)", "=(", ":D", ":'("])
+def test_an_emoticon_right_after_a_word(emoticon):
+    assert cleaning.strip_emoticons(f"сдала экзамен{emoticon}") == "сдала экзамен"
+    assert cleaning.strip_emoticons(f"сдала{emoticon} и ладно") == "сдала и ладно"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("встреча (в среду) отменена", "(важно): купить хлеб", "http://t.co/abc и https://ya.ru/"),
+        *("счёт 2:3, начало в 19:00", "он сказал: да; она — нет", "цена=300, а не 400!"),
+        *("Огонь, 100% 👍 🔥", "ID: 5"),
+    ],
+)
+def test_what_is_no_emoticon_stays(text):
+    assert cleaning.strip_emoticons(text) == text
+
+
+WORDS = st.sampled_from(
+    ["сдала", "экзамен", "в", "19:00", "(да)", "лето,", "ура!", "http://t.co/a"]
+)
+
+
+@given(st.lists(WORDS | st.sampled_from([*EMOTICONS, ")", "("]), max_size=12))
+def test_words_stay_in_order_and_no_emoticon_does(parts):
+    stripped = cleaning.strip_emoticons(" ".join(parts))
+    letters = re.findall(r"[а-я0-9]+", " ".join(part for part in parts if part not in EMOTICONS))
+    assert re.findall(r"[а-я0-9]+", stripped) == letters
+    assert not {*EMOTICONS, ")", "("} & set(stripped.split())
+    assert stripped.count("(") == stripped.count(")")
+
+
+@given(st.text(st.sampled_from(":;=-()[]DxX^_<>3оО/ аб\n"), max_size=30))
+def test_no_emoticon_is_left_to_strip(text):
+    stripped = cleaning.strip_emoticons(text)
+    assert cleaning.strip_emoticons(stripped) == stripped

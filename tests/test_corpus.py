@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import random
 import re
@@ -10,20 +9,23 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib import corpus, tables
-from lib.cleaning import clean, text_id
+from lib.data import corpus, sources, staging, tables
+from lib.data.cleaning import clean
+from lib.data.sources import SAMPLE_DIR
 from lib.errors import SourceUnavailable, UserError
-from lib.schema import GoldDataParams
-from lib.sources import SAMPLE_DIR
+from lib.parameters import GoldDataParams
 from made_up import (
     CLASSES,
     EMOJI,
     distinct_texts,
+    portion,
     portions,
     prepare,
+    run,
     similarities,
     small_world,
     table,
+    text_id,
 )
 
 
@@ -98,14 +100,6 @@ def test_an_empty_text_is_dropped_from_every_split():
     kept, _, counts = prepare(gold, other, official, table([" "], source="x"))
     assert kept[kept["source"] == "t"]["text"].tolist() == ["да"]
     assert counts.loc[["t", "x"], "empty"].tolist() == [2, 1]
-
-
-def test_lengths_are_counted_after_cleaning():
-    gold, other = small_world()
-    texts = ["аб\u200b\n ", "абв", "д" * 100, "е" * 101]
-    _, kept, counts = prepare(gold, other, table(texts, source="x"), max_characters=100)
-    assert kept[kept["source"] == "x"]["text"].tolist() == ["абв", "д" * 100]
-    assert counts.loc["x", ["read", "too short", "too long"]].tolist() == [4, 1, 1]
 
 
 def test_the_higher_rank_is_kept():
@@ -219,7 +213,7 @@ def test_nothing_held_out_is_near_to_what_is_trained_on(planted):
 
 
 def world_of_parts():
-    """Portions with a few frames each; copies of texts lie in later parts."""
+    """Portions of which one has several parts; copies of texts lie in later parts."""
     gold, other = small_world(corpus_texts=40)
     more = distinct_texts(60, seed=5)
     frames = [
@@ -227,25 +221,21 @@ def world_of_parts():
         table([*more[20:50], *(text + " до" for text in more[:10])], source="e"),
         table([text.upper() for text in more[30:]], source="f"),
     ]
-    portion = portions(gold)[0]
-    return [
-        *portions(gold, other),
-        dataclasses.replace(portion, name="many", frames=lambda: iter(frames)),
-    ]
+    return portions(gold, other, pd.concat(frames))
 
 
-def run(directory, kill_at=None, **changes):
-    """`prepare` in this process; with kill_at it kills itself after so many parts."""
+def run_parts(directory, kill_at=None):
+    """Step 01 in parts of 60 rows; with kill_at it kills itself after so many of them."""
+    staging.CHUNK = 60
     done = []
 
     def on_part(stage, rows):
-        if stage != "gold":
-            done.append((stage, rows))
+        done.append((stage, rows))
         if len(done) == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    prepared = corpus.prepare(world_of_parts(), directory, GoldDataParams(**changes), on_part)
-    return prepared, done
+    counts, _ = run(directory, world_of_parts(), on_part, max_corpus=50)
+    return counts, done
 
 
 def files_of(directory):
@@ -253,37 +243,29 @@ def files_of(directory):
     return {str(path.relative_to(directory)): path.read_bytes() for path in paths}
 
 
-KILLED = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_corpus import run
-run(Path({directory!r}), kill_at={kill_at}, max_corpus=50)
-"""
-
-
-@pytest.mark.parametrize("kill_at", [1, 4, 6, 8, 9])
-def test_killed_and_started_again_it_ends_the_same_and_repeats_nothing(tmp_path, kill_at):
-    whole, done = run(tmp_path / "whole", max_corpus=50)
-    assert len(done) == 10  # five parts read, then deduplicated
+@pytest.mark.parametrize("kill_at", [3, 6, 12])
+def test_killed_and_started_again_it_ends_the_same(tmp_path, kill_at, monkeypatch):
+    monkeypatch.setattr(staging, "CHUNK", 60)
+    counts, done = run_parts(tmp_path / "whole")
+    assert [stage for stage, _ in done] == [
+        *["read"] * 4,
+        "gold",
+        *["compare"] * 4,
+        "deduplicate",
+        *["write"] * 4,
+    ]
     directory = tmp_path / "killed"
-    script = KILLED.format(
-        tests=str(Path(__file__).parent), directory=str(directory), kill_at=kill_at
+    code = (
+        f"import pathlib, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        f"import test_corpus; test_corpus.run_parts(pathlib.Path({str(directory)!r}), {kill_at})"
     )
-    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     assert not (directory / corpus.SUMMARY).exists()
-    prepared, rest = run(directory, max_corpus=50)
-    assert rest == done[kill_at:]
+    again, rest = run_parts(directory)
+    assert rest == done[min(kill_at, 4) :]
     assert files_of(directory) == files_of(tmp_path / "whole")
-    assert prepared.counts.to_json() == whole.counts.to_json()
-
-
-def test_a_finished_step_is_not_done_again(tmp_path):
-    first, _ = run(tmp_path)
-    before = files_of(tmp_path)
-    again, done = run(tmp_path)
-    assert done == [] and files_of(tmp_path) == before
-    assert again.counts.to_json() == first.counts.to_json()
+    assert again.to_json() == counts.to_json()
+    assert run_parts(directory)[1] == []  # it is done
 
 
 def test_unavailable_sources_are_remembered(tmp_path):
@@ -291,44 +273,31 @@ def test_unavailable_sources_are_remembered(tmp_path):
         raise SourceUnavailable("no way there")
         yield
 
-    portion = dataclasses.replace(portions(small_world()[0])[0], name="x", frames=unreachable)
-    params = GoldDataParams(skip_unavailable=True)
-    prepared = corpus.prepare([*world_of_parts(), portion], tmp_path, params)
-    assert prepared.unavailable == {"sample": "no way there"}
-    with pytest.raises(UserError, match="no text at all; no way there"):
-        corpus.prepare([portion], tmp_path / "other", params)
+    far = portion(unreachable, "far")
+    _, prepared = run(tmp_path, [*portions(*small_world()), far], skip_unavailable=True)
+    assert prepared["unavailable"] == {"far": "no way there"}
+    assert prepared["contents"] == {"a": "b"}
+    with pytest.raises(UserError, match="no text at all: no way there"):
+        run(tmp_path / "other", [far], skip_unavailable=True)
 
 
 # --- files -----------------------------------------------------------------------------------
 
 
-def test_tables_have_the_promised_columns_and_types(tmp_path):
-    run(tmp_path)
+def test_the_sample_as_a_part_of_the_process(tmp_path):
+    params = GoldDataParams(sources=["sample"], validation_share=0.15, test_share=0.25)
+    parameters, contents = params.model_dump(mode="json"), sources.fingerprint(params)
+    corpus.prepare(tmp_path, parameters=parameters, contents=contents)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("corpus", "gold.parquet", "prepared.json"),
+    ]
     gold = pd.read_parquet(tmp_path / "gold.parquet")
     assert list(gold.columns) == tables.GOLD_COLUMNS
-    assert str(gold["label"].dtype) == "int64"
-    parts = tables.corpus_parts(tmp_path / "corpus")
-    assert [len(pd.read_parquet(part)) for part in parts[:2]] == [0, 40]
+    assert str(gold["label"].dtype) == "int64" and len(gold) > 700
     unlabelled = tables.read_corpus(tmp_path / "corpus")
     assert list(unlabelled.columns) == tables.CORPUS_SCHEMA.names
-    assert str(unlabelled["audit_label"].dtype) == "Int8"
+    assert str(unlabelled["audit_label"].dtype) == "Int8" and len(unlabelled) == 2000
     lengths = tables.text_lengths(gold, tmp_path / "corpus")
-    assert lengths["characters"].tolist() == [
-        *gold["text"].str.len(),
-        *unlabelled["text"].str.len(),
-    ]
-    assert lengths["table"].value_counts().to_dict() == {
-        "gold": len(gold),
-        "corpus": len(unlabelled),
-    }
-
-
-def test_count_metrics_add_up():
-    gold, _, counts = prepare(*small_world())
-    found = {(m["dataset"], m["split"]): m["value"] for m in corpus.count_metrics(gold, counts)}
-    assert found == {
-        ("g", "test"): 9,
-        ("g", "train"): 45,
-        ("g", "validation"): 6,
-        ("c", "corpus"): 30,
-    }
+    both = pd.concat([gold.assign(table="gold"), unlabelled.assign(table="corpus")])
+    assert lengths["characters"].tolist() == both["text"].str.len().tolist()
+    assert lengths["table"].tolist() == both["table"].tolist()

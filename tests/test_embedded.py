@@ -13,8 +13,8 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 import lib
-from lib import embedded
 from lib.errors import UserError
+from lib.models import embedded
 
 HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, POSITIONS = 32, 1, 2, 64, 12, 16
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁да", "▁нет", "а", "д", "т"]

@@ -4,22 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import LABELS, artifacts, explorer, reliability
+from lib import LABELS
+from lib.clusters import explorer
+from lib.data.tables import read_corpus
 from lib.errors import UserError
-from lib.spreadsheet import restore
-from lib.tables import read_corpus
+from lib.files import restore
 from made_up_clusters import write_run
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory):
+def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return write_run(folder, texts=500, clusters=8, map_points=200, min_cluster_size=3)
-
-
-@pytest.fixture(scope="module")
-def run(run_dir):
-    return explorer.load(run_dir)
+    write_run(folder, texts=500, clusters=8, map_points=200, min_cluster_size=3)
+    return explorer.load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +31,9 @@ def test_members_are_sorted_by_distance_and_cover_every_text_once(run):
         known = run.texts.iloc[members]
         assert (known["cluster"] == cluster).all()
         assert known["distance"].is_monotonic_increasing
+    for unknown in (-1, 8):
+        with pytest.raises(UserError, match=f"cluster {unknown}: the run has clusters 0 to 7"):
+            run.members(unknown)
 
 
 @pytest.mark.parametrize(
@@ -48,34 +48,20 @@ def test_examples_are_the_extreme_texts(run, kind, column, ascending):
     assert len(run.examples(3, kind, 10_000)) == len(part)
 
 
-def test_an_unknown_cluster_is_an_error(run):
-    for cluster in (-1, 8):
-        with pytest.raises(UserError, match=f"cluster {cluster}: the run has clusters 0 to 7"):
-            run.members(cluster)
-
-
-def test_nearest_clusters_are_those_with_the_nearest_centres(run):
+def test_facts_of_a_cluster(run):
     distances = np.linalg.norm(run.centroids - run.centroids[2], axis=1)
     expected = [c for c in np.argsort(distances) if c != 2][:5]
     assert run.nearest(2).index.tolist() == expected
     np.testing.assert_allclose(run.nearest(2), distances[expected], rtol=1e-6)
-
-
-def test_clusters_by_purity(run):
-    order = run.by_purity()
-    assert sorted(order) == list(range(8))
-    assert run.table["purity"].iloc[order].is_monotonic_decreasing
+    counts = run.texts[run.texts["cluster"] == 1]["source"].astype(str).value_counts()
+    assert run.sources(1).to_dict() == counts.to_dict()
+    assert set(run.words[0][:2]) == {"банк", "кредит"} and set(run.words[5][:2]) == {
+        "отель",
+        "пляж",
+    }
+    assert sorted(run.by_purity()) == list(range(8))
+    assert run.table["purity"].iloc[run.by_purity()].is_monotonic_decreasing
     assert run.table["purity"].iloc[run.by_purity(ascending=True)].is_monotonic_increasing
-
-
-def test_sources_of_a_cluster(run):
-    expected = run.texts[run.texts["cluster"] == 1]["source"].astype(str).value_counts()
-    assert run.sources(1).to_dict() == expected.to_dict()
-
-
-def test_words_name_the_topics(run):
-    assert set(run.words[0][:2]) == {"банк", "кредит"}
-    assert set(run.words[5][:2]) == {"отель", "пляж"}
 
 
 @pytest.mark.parametrize("phrase", ["АКТЁР", "актер", "фильм актёр", "(номер", "номер 1", "ничего"])
@@ -87,28 +73,19 @@ def test_search_finds_what_a_loop_finds(run, corpus, phrase):
 
 
 def test_the_run_s_own_thresholds_keep_what_the_run_kept(run):
-    params = run.params
-    rows = run.kept_rows(params.min_purity, params.min_confidence)
-    assert rows.tolist() == np.flatnonzero(run.texts["kept"]).tolist()
-    found = run.thresholds.kept(round(params.min_purity * 100), round(params.min_confidence * 100))
-    assert found.texts == len(rows) > 0
-    audit = run.texts["audit_label"].to_numpy()[rows]
-    right = audit == run.texts["predicted"].to_numpy()[rows]
-    assert found.measured_precision == pytest.approx(right[audit >= 0].mean())
-
-
-def test_thresholds_act_on_the_measure_of_the_run(tmp_path):
-    run = explorer.load(write_run(tmp_path / "run", purity_measure="purity_lower_bound"))
-    bound = run.table["purity_lower_bound"].to_numpy()[run.texts["cluster"]]
-    found = run.thresholds.kept(70, 0)
-    options = reliability.options(run.params) | {"min_confidence": 0.0, "min_purity": 0.7}
-    columns = (run.texts[name].to_numpy() for name in ("cluster", "predicted", "confidence"))
-    assert found.texts == reliability.passes(*columns, run.table, **options).sum()
-    assert 0 < found.texts <= (bound >= 0.7).sum()
+    chosen = run.params.min_purity, run.params.min_confidence
+    kept = run.texts["kept"].to_numpy()
+    assert (run.passing(*chosen) == kept).all()
+    found = run.thresholds.kept(*(round(value * 100) for value in chosen))
+    assert found.texts == kept.sum() > 0
+    audited = run.texts[kept & (run.texts["audit_label"] >= 0)]
+    right = (audited["audit_label"] == audited["predicted"]).mean()
+    assert found.measured_precision == pytest.approx(right)
+    assert run.thresholds.kept(0, 0).texts == run.passing(0.0, 0.0).sum()
 
 
 def test_export_holds_the_selection_and_no_formula(run, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.cluster_texts.ROW_GROUP", 64)
+    monkeypatch.setattr("lib.data.tables.ROW_GROUP", 64)
     rows = run.members(0)
     path = tmp_path / "новая" / "cluster_0.csv"
     assert run.export(rows, path) == len(rows)
@@ -129,38 +106,30 @@ def test_export_holds_the_selection_and_no_formula(run, corpus, tmp_path, monkey
     np.testing.assert_allclose(frame["purity"], run.table["purity"][0])
 
 
-def test_a_run_without_step_04_is_an_error(tmp_path):
+def test_what_is_missing_is_an_error(tmp_path):
     assert not explorer.is_ready(tmp_path)
     with pytest.raises(UserError, match="no complete step 04_cluster_purity; run it"):
         explorer.load(tmp_path)
-
-
-def test_a_run_of_an_older_version_is_an_error(run_dir, tmp_path):
     folder = write_run(tmp_path / "run", texts=60)
-    (folder / "04_cluster_purity" / "umap.parquet").unlink()
-    assert not explorer.is_ready(folder)
-    with pytest.raises(UserError, match=r"has no umap.parquet; run 04_cluster_purity again"):
-        explorer.load(folder)
-
-
-def test_a_changed_corpus_is_an_error(tmp_path):
-    folder = write_run(tmp_path / "run", texts=60)
-    part = next((folder / "01_gold_data" / "corpus").glob("*.parquet"))
+    assert explorer.is_ready(folder)
+    part = next((folder / "01_gold_data" / "tables" / "corpus").glob("*.parquet"))
     pd.read_parquet(part)[:-1].to_parquet(part)
     with pytest.raises(UserError, match="has 59 texts, but 60 have been clustered"):
+        explorer.load(folder)
+    (folder / "04_cluster_purity" / "map" / "umap.parquet").unlink()
+    assert not explorer.is_ready(folder)
+    with pytest.raises(UserError, match=r"umap\.parquet: missing; run 04_cluster_purity again"):
         explorer.load(folder)
 
 
 def test_empty_clusters_are_left_out(tmp_path):
-    folder = write_run(tmp_path / "run", texts=60, clusters=4)
-    table = pd.read_csv(folder / "04_cluster_purity" / "purity.csv", index_col="cluster")
+    step = write_run(tmp_path / "run", texts=60, clusters=4) / "04_cluster_purity"
+    table = pd.read_csv(step / "purity.csv", index_col="cluster")
     table.loc[4] = [0, 0, 0, 0, 0, np.nan, np.nan, np.nan, np.nan]
-    table.to_csv(folder / "04_cluster_purity" / "purity.csv")
-    kmeans = np.load(folder / "04_cluster_purity" / "kmeans.npz")
-    centroids = np.concatenate([kmeans["centroids"], kmeans["centroids"][:1]])
-    np.savez(folder / "04_cluster_purity" / "kmeans.npz", centroids=centroids, inertia=1.0)
-    assert artifacts.read_manifest(folder, "04_cluster_purity")
-    run = explorer.load(folder)
+    table.to_csv(step / "purity.csv")
+    kmeans = step / "kmeans" / "4" / "kmeans.npz"
+    centroids = np.load(kmeans)["centroids"]
+    np.savez(kmeans, centroids=np.concatenate([centroids, centroids[:1]]), inertia=1.0)
+    run = explorer.load(tmp_path / "run")
     assert 4 not in run.by_purity() and len(run.members(4)) == 0
-    assert 4 not in run.nearest(0).index
-    assert run.thresholds.kept(0, 0).texts > 0 and run.words[4] == []
+    assert 4 not in run.nearest(0).index and run.thresholds.kept(0, 0).texts == 60

@@ -3,10 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import gold as gold_module
-from lib.cleaning import text_id
+from lib.data import gold as gold_module
 from lib.errors import UserError
-from made_up import CLASSES, distinct_texts, prepare, small_world, table
+from made_up import CLASSES, distinct_texts, prepare, small_world, table, text_id
 
 
 def gold_table(sizes, seed=0):
@@ -114,30 +113,6 @@ def test_max_gold_train_keeps_the_classes_in_proportion(limit):
     for label, size in whole[whole["split"] == "train"]["label"].value_counts().items():
         assert abs(sizes[label] - size * limit / total) < 1
     assert counts.loc["g", "over max_gold_train"] == total - sizes.sum()
-    for split in ("validation", "test"):
-        assert (kept["split"] == split).sum() == (whole["split"] == split).sum()
-
-
-def test_surplus_gold_joins_the_corpus_with_its_label_as_audit_label():
-    texts = distinct_texts(160)
-    gold = pd.concat(
-        [table(texts[40 * i : 40 * (i + 1)], label, "gold", "g") for i, label in enumerate(CLASSES)]
-    )
-    twin = table([texts[0].upper() + "!"], source="c")  # of a gold text, wherever that one lands
-    other = pd.concat([table(texts[120:], source="c"), twin])
-    limit = {"max_gold_train": 40}
-    dropped, small, _ = prepare(gold, other, **limit)
-    kept, corpus, _ = prepare(gold, other, surplus_gold="corpus", **limit)
-    pd.testing.assert_frame_equal(kept, dropped)
-    surplus = corpus[corpus["source"] == "g"]
-    labels = dict(zip(gold["text"], gold["label"].map(CLASSES.index), strict=True))
-    assert len(kept) + len(surplus) == 120 and not set(kept["text"]) & set(surplus["text"])
-    assert surplus["audit_label"].tolist() == [labels[text] for text in surplus["text"]]
-    assert set(corpus.loc[corpus["source"] == "c", "text"]) == set(texts[120:])
-    assert len(small) == len(corpus) - len(surplus) + (texts[0] in set(surplus["text"]))
-    kept_too, capped, counts = prepare(gold, other, surplus_gold="corpus", max_corpus=12, **limit)
-    assert kept_too.equals(kept) and (capped["source"] == "g").sum() == 12
-    assert counts.loc["g", "over max_corpus"] == len(surplus) - 12
 
 
 def test_the_seed_chooses_which_gold_texts_stay():

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from conftest import SENTENCES
-from lib.encoder import new_classifier
-from lib.inference import MAX_PADDING, Predictor, cast, pad, predict, token_budget_batches
+from lib.models import embedded
+from lib.models.encoder import new_classifier
+from lib.models.inference import MAX_PADDING, Predictor, cast, pad, predict, token_budget_batches
 
 ON = {"dtype": torch.float32, "device": torch.device("cpu")}
 
@@ -101,7 +102,8 @@ def test_no_texts_give_empty_arrays(tiny_checkpoint):
 
 
 def test_predicting_turns_dropout_off(tiny_checkpoint):
-    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=64, seed=0, dropout=0.9)
+    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=64, seed=0)
+    encoder.model.dropout.p = 0.9
     encoder.model.train()
     token_ids = encoder.tokenize(SENTENCES)
     first, second = (predict(encoder, token_ids, **ON)[0] for _ in range(2))
@@ -182,9 +184,8 @@ def test_casting_leaves_buffers_and_the_head(tiny_checkpoint):
 
 @pytest.mark.slow
 def test_the_embedded_model_equals_one_text_at_a_time(embedded_cache):
-    encoder = new_classifier(
-        "embedded:e5-small", pooling="mean", max_tokens=256, seed=0, cache_dir=str(embedded_cache)
-    )
+    path = embedded.checkpoint(embedded_cache)
+    encoder = new_classifier(path, pooling="mean", max_tokens=256, seed=0)
     texts = [*SENTENCES, " ".join(SENTENCES), "да", "", "Очень " * 60]
     token_ids = encoder.tokenize(texts)
     probabilities, pooled = predict(encoder, token_ids, **ON)

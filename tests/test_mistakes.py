@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import LABELS
-from lib.mistakes import MARK, likely_annotation_errors, most_confident, pairs, to_html
+from lib.evaluation.mistakes import MARK, SHOWN, SURE, most_confident, show
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 # label, base's probabilities, final's probabilities
@@ -20,85 +19,60 @@ ROWS = [
 
 
 @pytest.fixture
-def frame():
+def frame() -> pd.DataFrame:
     texts, labels, base, final = zip(*ROWS, strict=True)
     frame = pd.DataFrame({"text": texts, "label": labels, "source": "гости"})
     for name, values in (("base", base), ("final", final)):
-        for i in range(3):
-            frame[f"{name}_p{i}"] = np.array(values)[:, i].astype(np.float32)
+        frame[[f"{name}_p{i}" for i in range(3)]] = np.array(values, dtype=np.float32)
     return frame
 
 
 def test_mistakes_are_sorted_by_confidence(frame):
-    table = most_confident(frame, "final", 0.9)
-    assert table["text"].tolist() == [
-        "оба, но base не уверен",
-        HOSTILE,
-        "уверены в разном",
-        "оба уверены",
-        "только final",
-    ]
+    table = most_confident(frame)
+    assert table["confidence"].tolist() == pytest.approx([1, 0.96, 0.95, 0.92, 0.9])
     row = table.loc[1]
-    assert (row["true"], row["predicted"], row["base predicts"]) == (
+    assert row[["true", "predicted", "base predicts"]].tolist() == [
         "positive",
         "negative",
         "negative",
-    )
-    assert row["confidence"] == row["p(negative)"] == np.float32(0.96)
-    assert row["base confidence"] == np.float32(0.99)
-    assert most_confident(frame, "base", 0.9)["text"].tolist()[0] == HOSTILE
-    assert "только final" not in most_confident(frame, "base", 0.9)["text"].tolist()
-
-
-def test_a_label_is_doubtful_if_both_models_are_sure_of_the_same_other_class(frame):
-    marked = likely_annotation_errors(frame, 0.9)
-    assert frame["text"][marked].tolist() == ["оба уверены", HOSTILE]
-    marked = likely_annotation_errors(frame, 0.6)
-    assert "оба, но base не уверен" in frame["text"][marked].tolist()
-    assert likely_annotation_errors(frame, 0.95).sum() == 1
-    for model in ("base", "final"):  # whoever is asked, the same texts are marked
-        table = most_confident(frame, model, 0.9)
-        assert set(table["text"][table[MARK]]) == {"оба уверены", HOSTILE}
+    ]
+    assert row["text"] == HOSTILE and row["base confidence"] == np.float32(0.99)
+    assert set(table["text"][table[MARK]]) == {"оба уверены", HOSTILE}
 
 
 def test_marks_are_those_of_a_loop():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"label": rng.integers(0, 3, 400), "text": "т", "source": "с"})
-    chances = {name: rng.dirichlet([0.2] * 3, 400) for name in ("base", "final")}
+    chances = {name: rng.dirichlet([0.1] * 3, 400) for name in ("base", "final")}
     for name, values in chances.items():
         frame[[f"{name}_p{i}" for i in range(3)]] = values
     expected = [
-        b.argmax() == f.argmax() != label and b.max() >= 0.8 and f.max() >= 0.8
+        b.argmax() == f.argmax() != label and b.max() >= SURE and f.max() >= SURE
         for b, f, label in zip(chances["base"], chances["final"], frame["label"], strict=True)
     ]
-    assert 10 < sum(expected) < 200
-    assert likely_annotation_errors(frame, 0.8).tolist() == expected
-    table = most_confident(frame, "final", 0.8)
+    table = most_confident(frame)
+    assert 10 < table[MARK].sum() == sum(expected) < len(table)
     assert len(table) == (chances["final"].argmax(1) != frame["label"]).sum()
-    counted = pairs(table)
-    assert counted["mistakes"].sum() == len(table) and counted["marked"].sum() == sum(expected)
-    assert len(counted) == 6 and counted["mistakes"].is_monotonic_decreasing
 
 
 def test_each_pair_of_classes_is_a_part_of_its_own(frame):
-    page = to_html(most_confident(frame, "final", 0.9), count=2)
+    page = show(most_confident(pd.concat([frame] * 10, ignore_index=True))).data
     assert page.count("<details") == page.count("</details>") == 3
     assert page.count("<details open>") == 1
-    assert "neutral, predicted positive: 3 mistakes, 1 of them likely annotation errors" in page
-    assert "the 2 most confident" in page and "positive, predicted negative: 1 mistakes" in page
-    assert "оба уверены" not in page  # the third of its pair
-    for name in LABELS:
-        assert f"<th>p({name})</th>" in page
-    assert "0.960" in page
+    title = "neutral, predicted positive: 30 mistakes, 10 of them likely annotation errors"
+    assert f"{title}; the {SHOWN} most confident" in page
+    assert page.count("<td>оба, но base не уверен</td>") == 10
+    assert page.count("<td>уверены в разном</td>") == 5  # the rest of the 15
+    assert "<th>p(neutral)</th>" in page and "<td>0.960</td>" in page
 
 
-def test_hostile_texts_are_escaped_and_long_ones_whole(frame):
-    frame.loc[4, "text"] = "длинный " * 100
-    page = to_html(most_confident(frame, "final", 0.9), count=10)
+def test_hostile_texts_are_escaped_and_no_formula(frame):
+    frame.loc[4, "text"] = "длинный $x$ " * 100
+    page = show(most_confident(frame)).data
     assert "&lt;script&gt;window.hacked=1" in page
     assert "<script" not in page and "<img" not in page
-    assert "длинный " * 99 in page
+    assert "длинный $x$ " * 99 in page and page.startswith('<div class="mathjax_ignore">')
 
 
 def test_without_mistakes_it_says_so(frame):
-    assert to_html(most_confident(frame[:1], "final", 0.9), 5) == "<p>No mistakes.</p>"
+    assert "<p>No mistakes.</p>" in show(most_confident(frame[:1])).data

@@ -1,29 +1,34 @@
-"""End to end: the six notebooks by Papermill, skipping, resuming, by-hand runs, the report.
+"""End to end: the six notebooks by Papermill, what reruns, what never does, the report.
 
 A tiny random ModernBERT and a folder of CSV files; the demo itself is in test_demo.py.
 """
 
 import csv
-import html.parser
-import re
+import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import nbclient
 import nbformat
 import pandas as pd
 import pytest
 
-from lib import artifacts, code, params, rounds, runner, sharing, tables
+from lib import artefacts, files
 from lib.__main__ import main
-from lib.schema import STEPS
-from lib.sources import SAMPLE_FILES
+from lib.data import tables
+from lib.data.sources import SAMPLE_FILES
+from lib.parameters import APPENDICES, STEPS
+from lib.runs import fingerprints, parameter_files, runner
 
 pytestmark = pytest.mark.slow
 
+FILE = fingerprints.PROJECT / "params" / "local.yaml"
+NOTEBOOKS = fingerprints.PROJECT / "notebooks"
 HOSTILE = (
-    "Ужас <script>window.hacked=1</script><img src=x onerror=window.hacked=1> какой, "
+    "Ужас <script>window.hacked=1</script><img src=x onerror=window.hacked=1> $x^2$ какой, "
     "никогда больше сюда не приду и вам не советую, очень грубые продавцы"
 )
 
@@ -54,19 +59,21 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         "epochs=2",
         "evaluations_per_epoch=1",
         "pooling=cls",
+        "freeze_word_embeddings=false",
         "shard_size=150",
         "pca_dimensions=8",
         "clusters=6",
-        "min_purity=0.34",
+        "compare_clusters=[4, 6]",
+        "min_purity=0.0",
         "min_confidence=0.34",
         "confident_share=1.0",
-        "require_dominant=false",
         "umap_points=100",
         "04.umap_points=1000",  # all corpus texts: one of them is hostile
         "05.steps=6",
         "lambda_metric=[0.0, 0.5]",
         "evaluations=2",
         "bootstrap_samples=200",
+        "perturbation_texts=20",
         "learning_rate=1.0e-3",
     ]
 
@@ -74,298 +81,218 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory, overrides) -> Path:
     outputs = tmp_path_factory.mktemp("outputs")
-    loaded = params.load(code.PROJECT / "params" / "local.yaml", overrides)
-    assert runner.run(loaded, outputs=outputs) == 0
+    loaded = parameter_files.load(FILE, overrides)
+    assert runner.run(loaded, outputs=outputs, appendix=True) == 0
     return outputs / "tiny"
 
 
-def rerun(run_dir: Path, overrides: list[str], **options) -> None:
-    loaded = params.load(code.PROJECT / "params" / "local.yaml", overrides)
-    assert runner.run(loaded, outputs=run_dir.parent, **options) == 0
+def rerun(run_dir: Path, overrides: list[str], **options) -> list[str]:
+    """Run again; which steps were executed."""
+    before = manifests(run_dir)
+    assert runner.run(parameter_files.load(FILE, overrides), outputs=run_dir.parent, **options) == 0
+    after = manifests(run_dir)
+    return [step[:2] for step in STEPS if before.get(step) != after.get(step)]
 
 
-def finished_times(run_dir: Path) -> dict[str, str]:
-    return {name: (run_dir / name / "manifest.json").stat().st_mtime_ns for name in STEPS}
+def manifests(run_dir: Path) -> dict[str, int]:
+    paths = {step: run_dir / step / "manifest.json" for step in STEPS}
+    return {step: path.stat().st_mtime_ns for step, path in paths.items() if path.exists()}
 
 
-def changed(before: dict, after: dict) -> list[str]:
-    return [name[:2] for name in STEPS if before[name] != after[name]]
+def identities(folder: Path) -> dict[str, int]:
+    """File -> inode: the same one if the file was kept, whatever folder it is linked into."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_ino for path in found}
+
+
+@pytest.fixture
+def copied(run_dir, tmp_path) -> Path:
+    """The run in a folder of its own, where a test may change it."""
+    files.link_tree(run_dir, tmp_path / "outputs" / "tiny")
+    return tmp_path / "outputs" / "tiny"
 
 
 def test_every_step_leaves_its_artefacts(run_dir):
-    for name in STEPS:
-        assert artifacts.read_manifest(run_dir, name)["seconds"] > 0
-        assert artifacts.read_metrics(run_dir, name)
-        executed = nbformat.read(runner.executed_path(name, run_dir), as_version=4)
-        assert not [
-            o for c in executed.cells for o in c.get("outputs", []) if o.output_type == "error"
-        ]
-    gold = pd.read_parquet(run_dir / "01_gold_data" / "gold.parquet")
+    for name in [*STEPS, *APPENDICES]:
+        manifest = artefacts.read_manifest(run_dir, name)
+        assert manifest["seconds"] > 0 and artefacts.read_metrics(run_dir, name)
+        executed = nbformat.read(artefacts.executed_notebook(run_dir, name), as_version=4)
+        outputs = [(c, o) for c in executed.cells for o in c.get("outputs", [])]
+        assert not [o for _, o in outputs if o.output_type == "error"]
+        (result,) = [o for c, o in outputs if "result" in c.metadata.get("tags", [])]
+        lines = manifest["summary"].splitlines()
+        assert len(lines) == 2 and all(line in result.data["text/markdown"] for line in lines)
+    gold = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
     assert (gold["split"] == "test").sum() == 150
     clusters = pd.read_parquet(run_dir / "04_cluster_purity" / "clusters.parquet")
-    corpus = tables.read_corpus(run_dir / "01_gold_data" / "corpus")
+    corpus = tables.read_corpus(run_dir / "01_gold_data" / "tables" / "corpus")
     assert clusters["text_id"].tolist() == corpus["text_id"].tolist()
     assert clusters["purity"].between(1 / 3, 1).all()
-    assert not list(run_dir.rglob(".*-*")), "temporary files are left"
-    assert not list(run_dir.rglob("state"))
+    leftovers = [p.name for p in run_dir.rglob(".*") if p.name not in (".parts", ".new", ".lock")]
+    assert leftovers == [], "temporary files are left"
+    assert not list(run_dir.rglob("checkpoint-*"))
 
 
 def test_audit_labels_never_reach_training(run_dir):
     """The held-out and trained pseudo-labels are the base model's predictions, not audit labels."""
-    heldout = pd.read_parquet(run_dir / "05_metric_learning" / "heldout.parquet")
+    folder = run_dir / "05_metric_learning" / "training_texts"
     clusters = pd.read_parquet(run_dir / "04_cluster_purity" / "clusters.parquet")
-    merged = heldout.merge(clusters, on="text_id")
-    assert (merged["label"] == merged["predicted"]).all()
-    assert "audit_label" not in heldout.columns
+    parts = [pd.read_parquet(folder / f"{name}.parquet") for name in ("pseudo", "heldout")]
+    assert not set(parts[0]["text_id"]) & set(parts[1]["text_id"])
+    for part in parts:
+        merged = part.merge(clusters, on="text_id")
+        assert len(merged) == len(part) > 0
+        assert (merged["label"] == merged["predicted"]).all() and merged["kept"].all()
+        assert "audit_label" not in part.columns
 
 
-def test_unchanged_steps_are_skipped(run_dir, overrides, caplog):
-    before = finished_times(run_dir)
-    caplog.set_level("INFO")
-    rerun(run_dir, overrides)
-    assert changed(before, finished_times(run_dir)) == []
-    assert caplog.text.count("unchanged, skipped") == len(STEPS)
+def test_unchanged_steps_are_skipped(run_dir, overrides):
+    assert rerun(run_dir, overrides) == []
 
 
-def test_a_changed_parameter_reruns_its_step_and_what_depends_on_it(run_dir, overrides):
-    before = finished_times(run_dir)
-    rerun(run_dir, [*overrides, "bootstrap_samples=300"])
-    assert changed(before, finished_times(run_dir)) == ["06"]
+def test_another_threshold_repeats_no_clustering(copied, overrides):
+    """Nor the map; and a report of old and new chapters says so."""
+    before = identities(copied / "04_cluster_purity")
+    given = [*overrides, "min_confidence=0.36"]
+    assert rerun(copied, given, only="04") == ["04"]
+    after = identities(copied / "04_cluster_purity")
+    parts = ("kmeans/", "map/", "words/")
+    kept = {name for name in before if name.startswith(parts)}
+    assert len(kept) >= 6 and all(after[name] == before[name] for name in kept)
+    assert after["clusters.parquet"] != before["clusters.parquet"]
+    front = (copied / "report" / "index.html").read_text(encoding="utf-8")
+    chapter = (copied / "report" / "05_metric_learning.html").read_text(encoding="utf-8")
+    assert "04_cluster_purity/clusters.parquet" in chapter and "class='banner'" in chapter.replace(
+        '"', "'"
+    )
+    assert "class='banner'" in front.replace('"', "'")
+    trained = identities(copied / "02_base_classifier" / "model")
+    assert rerun(copied, given) == ["05", "06"]
+    assert identities(copied / "02_base_classifier" / "model") == trained
+    for page in (copied / "report").glob("0*.html"):
+        assert "class='banner'" not in page.read_text(encoding="utf-8").replace('"', "'")
 
 
-def test_same_run_twice_gives_the_same_files(run_dir, overrides):
+def test_other_pca_dimensions_do_not_embed_again(copied, overrides):
+    before = identities(copied / "03_embed_corpus")
+    assert rerun(copied, [*overrides, "pca_dimensions=6"], only="03") == ["03"]
+    after = identities(copied / "03_embed_corpus")
+    same = {name for name in before if name.startswith("embeddings/")}
+    assert same and all(after[name] == before[name] for name in same)
+    assert after["pca/reduced.npy"] != before["pca/reduced.npy"]
+
+
+def test_an_error_deletes_nothing(copied, overrides, capsys):
+    before = identities(copied)
+    arguments = [part for text in [*overrides, "clusters=5000"] for part in ("-p", text)]
+    command = ["run", str(FILE), "--outputs", str(copied.parent), "--only", "04", *arguments]
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert "04_cluster_purity.clusters: 5000" in message and "Traceback" not in message
+    after = identities(copied)
+    assert all(after[name] == inode for name, inode in before.items() if ".lock" not in name)
+
+
+def test_looking_never_destroys(copied):
+    """The first cells of a finished step by hand, as in JupyterLab, and all of another one."""
+    before = identities(copied)
+    for step, cells in (("02_base_classifier", 4), ("06_final_eval", None)):
+        notebook = nbformat.read(fingerprints.notebook_path(step), as_version=4)
+        for cell in notebook.cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                cell.source = cell.source.replace('"../outputs/demo"', repr(str(copied)))
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        notebook.cells = code[:cells]
+        resources = {"metadata": {"path": str(NOTEBOOKS)}}
+        nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+        after = identities(copied)
+        changed = {n.split("/")[0] for n in before if after.get(n) != before[n]}
+        assert changed <= ({"06_final_eval"} if step.startswith("06") else set())
+    assert artefacts.read_manifest(copied, "06_final_eval")["parameters"]["umap_points"] == 1000
+
+
+def test_plain_papermill_works(copied, tmp_path):
+    path = tmp_path / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOKS / "04_cluster_purity.ipynb")]
+    command += [str(path), "-k", "python3", "-p", "run_dir", str(copied), "-p", "clusters", "6"]
+    command += ["-p", "min_purity", "0.0", "-p", "min_confidence", "0.35", "--no-progress-bar"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    parameters = artefacts.read_manifest(copied, "04_cluster_purity")["parameters"]
+    assert (parameters["clusters"], parameters["min_confidence"]) == (6, 0.35)
+    assert path.exists()
+
+
+def test_forced_steps_give_the_same_files(copied, overrides):
     """Forced again, every artefact of 03 to 05 has the same digest: nothing downstream reruns."""
-    outputs = {n: artifacts.read_manifest(run_dir, n)["outputs"] for n in STEPS}
-    rerun(run_dir, overrides, first="3", last="5", force=True)
-    for name in ("03_embed_corpus", "04_cluster_purity", "05_metric_learning"):
-        assert artifacts.read_manifest(run_dir, name)["outputs"] == outputs[name], name
+    chosen = ["03_embed_corpus", "04_cluster_purity", "05_metric_learning"]
+    before = {name: artefacts.read_manifest(copied, name) for name in chosen}
+    rerun(copied, overrides, first="3", last="5", force=True)
+    for name in chosen:
+        after = artefacts.read_manifest(copied, name)
+        assert {n: d for n, d in after["outputs"].items() if not n.endswith(".png")} == {
+            n: d for n, d in before[name]["outputs"].items() if not n.endswith(".png")
+        }
+    assert rerun(copied, overrides) == []
 
 
-def test_goes_on_after_a_kill(run_dir, overrides, tmp_path):
-    """Killed while step 02 trains: 01 is kept, and training goes on from its last evaluation."""
-    command = [
-        sys.executable,
-        "-m",
-        "lib",
-        "run",
-        str(code.PROJECT / "params" / "local.yaml"),
-        "--outputs",
-        str(tmp_path),
-        "--to",
-        "02",
-    ]
-    long = [*overrides, "epochs=20"]
-    arguments = [part for text in long for part in ("-p", text)]
-    process = subprocess.Popen(command + arguments, stderr=subprocess.PIPE, text=True)
-    state = tmp_path / "tiny" / "02_base_classifier" / "state" / "latest.pt"
+def test_goes_on_after_a_kill(overrides, tmp_path):
+    """Killed while step 02 trains: 01 is kept, and training goes on from its last checkpoint."""
+    long = [*overrides, "epochs=30"]
+    command = [sys.executable, "-m", "lib", "run", str(FILE), "--outputs", str(tmp_path)]
+    command += ["--to", "02", *(part for text in long for part in ("-p", text))]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    building = tmp_path / "tiny" / ".new" / "02_base_classifier"
     deadline = time.time() + 240
-    while not state.exists() and time.time() < deadline:
+    while not list(building.rglob("trainer_state.json")) and time.time() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     subprocess.run(["pkill", "-9", "-P", str(process.pid)], check=False)
     process.kill()
     process.wait()
-    assert state.exists()
-    assert artifacts.read_manifest(tmp_path / "tiny", "02_base_classifier") is None
-    first = (tmp_path / "tiny" / "01_gold_data" / "manifest.json").stat().st_mtime_ns
-    loaded = params.load(code.PROJECT / "params" / "local.yaml", long)
-    assert runner.run(loaded, last="02", outputs=tmp_path) == 0
-    assert (tmp_path / "tiny" / "01_gold_data" / "manifest.json").stat().st_mtime_ns == first
-    executed = nbformat.read(
-        runner.executed_path("02_base_classifier", tmp_path / "tiny"), as_version=4
-    )
-    text = "".join(str(o) for c in executed.cells for o in c.get("outputs", []))
-    assert re.search(r"going on from step \d+ of", text)
+    states = {p: p.stat().st_mtime_ns for p in building.rglob("trainer_state.json")}
+    assert states and artefacts.read_manifest(tmp_path / "tiny", "02_base_classifier") is None
+    assert rerun(tmp_path / "tiny", long, last="02") == ["02"]
+    model = tmp_path / "tiny" / "02_base_classifier" / "model"
+    assert len(pd.read_csv(model / "history.csv")) == 30
+    executed = artefacts.executed_notebook(tmp_path / "tiny", "02_base_classifier")
+    assert "going on from step" in executed.read_text(encoding="utf-8")
 
 
-def test_a_notebook_runs_by_hand(run_dir):
-    """As in JupyterLab: cells in order in notebooks/, only run_dir changed in the first cell."""
-    import nbclient
-
-    notebook = nbformat.read(code.notebook_path("06_final_eval"), as_version=4)
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            cell.source = cell.source.replace('"../outputs/demo"', repr(str(run_dir)))
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(code.PROJECT / "notebooks")}}
-    )
-    client.execute()
-    parameters = artifacts.read_manifest(run_dir, "06_final_eval")["parameters"]
-    assert parameters["bootstrap_samples"] == 10_000
-
-
-def test_a_sweep_takes_over_the_steps_of_a_run(run_dir, overrides, tmp_path, capsys):
-    """One point is the run itself up to 05, the other one trains anew: 01 to 04 are done once."""
-    file = tmp_path / "sweep.yaml"
-    file.write_text(
-        f"name: few\nbase: {code.PROJECT / 'params' / 'local.yaml'}\nmeasure: test\n"
-        "grid:\n  lambda_metric: [[0.0, 0.5], 0.1]\n",
-        encoding="utf-8",
-    )
-    given = [text for text in overrides if not text.startswith(("run=", "lambda_metric="))]
-    arguments = ["sweep", str(file), "--outputs", str(run_dir.parent), "--jobs", "2"]
-    arguments += [part for text in given for part in ("-p", text)]
-    assert main(arguments) == 0
-    folder = run_dir.parent / "few"
-    first, second = (folder / f"lambda_metric-{name}" for name in ("0-0.5", "0.1"))
-    for point, steps in ((first, list(STEPS)[:5]), (second, list(STEPS)[:4])):
-        for name in steps:
-            assert artifacts.read_manifest(point, name) == artifacts.read_manifest(run_dir, name)
-    chosen = artifacts.read_manifest(second, "05_metric_learning")["parameters"]["lambda_metric"]
-    assert chosen == [0.1]
-    table = pd.read_csv(folder / "comparison.csv")
-    gold = table[(table["dataset"] == "gold") & (table["split"] == "test")]
-    gold = gold.set_index("lambda_metric")["macro_f1"]
-    metrics = artifacts.read_metrics(run_dir, "06_final_eval")
-    wanted = {"name": "macro_f1", "model": "final", "dataset": "gold", "split": "test"}
-    (row,) = [row for row in metrics if wanted.items() <= row.items()]
-    assert gold["0,0.5"] == pytest.approx(row["value"], abs=1e-6)
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("*/*/manifest.json")}
-    assert main(arguments) == 0
-    assert before == {path: path.stat().st_mtime_ns for path in before} and len(before) == 10
-    loaded = params.load(second / "params.yaml")
-    assert all(runner.is_done(name, second, loaded.steps[name]) for name in list(STEPS)[:5])
+def test_two_processes_share_the_long_parts(run_dir, overrides, tmp_path):
+    """By accelerate launch; `run` then finds them made."""
+    shutil.copytree(run_dir / "01_gold_data", tmp_path / "tiny" / "01_gold_data")
+    shutil.copytree(run_dir / "notebooks", tmp_path / "tiny" / "notebooks")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    options = [part for text in overrides for part in ("-p", text)]
+    parts = {"02": "model", "03": "embeddings", "05": "candidates/0.5"}
+    for step, part in parts.items():
+        command = [*launch, "-m", "lib", "step", step, str(FILE), "--outputs", str(tmp_path)]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [*command, *options], capture_output=True, text=True, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        (folder,) = (tmp_path / "tiny" / ".new").glob(f"{step}*/{part}")
+        made = identities(folder)
+        last = "04" if step == "03" else step
+        rerun(tmp_path / "tiny", overrides, last=last, render=False)
+        (folder,) = (tmp_path / "tiny").glob(f"{step}*/{part}")
+        assert identities(folder) == made, f"{step} was made again"
 
 
-def test_a_second_round(run_dir, overrides, tmp_path, monkeypatch, caplog):
-    """The final model labels the corpus, 03 to 05 run again, and 06 judges the better round."""
-    entry = rounds.entry
-
-    def bad_base(number, *arguments):
-        return entry(number, *arguments) | ({"value": 0.0} if number == 0 else {})
-
-    monkeypatch.setattr(rounds, "entry", bad_base)  # so that a second round comes in any case
-    (tmp_path / "tiny").mkdir()
-    for name in list(STEPS)[:4]:
-        sharing.share(name, run_dir, tmp_path / "tiny")
-    # a final model like the base, so that all classes pass the filter again
-    given = [*overrides, "rounds=2", "lambda_metric=[0.0]", "05.steps=2", "05.evaluations=1"]
-    given += ["05.learning_rate=1.0e-4", "05.head_learning_rate=1.0e-4"]
-    rerun(tmp_path / "tiny", given)
-    first, second = tmp_path / "tiny", tmp_path / "tiny" / "round_2"
-    assert artifacts.read_manifest(first, "05_metric_learning") == artifacts.read_manifest(
-        second, "02_base_classifier"
-    )
-    banks = [list(folder.glob("03_embed_corpus/bank/*")) for folder in (first, second)]
-    assert len(banks[0]) == len(banks[1]) > 0
-    outputs = [artifacts.read_manifest(f, "03_embed_corpus")["outputs"] for f in (first, second)]
-    assert outputs[0] != outputs[1], "the second round has the first one's vectors"
-    heldout = [
-        set(pd.read_parquet(folder / "05_metric_learning" / "heldout.parquet")["text_id"])
-        for folder in (first, second)
-    ]
-    clusters = pd.read_parquet(second / "04_cluster_purity" / "clusters.parquet")
-    kept = set(clusters[clusters["kept"]]["text_id"])
-    assert heldout[0] & kept <= heldout[1], "held out in round 1, trained on in round 2"
-    found = artifacts.read_rounds(first)
-    values = [row["value"] for row in found["rounds"]]
-    assert len(values) == 3 and found["best"] == (2 if values[2] > values[1] else 1)
-    inputs = artifacts.read_manifest(first, "06_final_eval")["inputs"]
-    best = artifacts.read_manifest(artifacts.round_dir(first, found["best"]), "05_metric_learning")
-    read = artifacts.outputs_read("06_final_eval", "05_metric_learning", best)
-    assert inputs["05_metric_learning"] == artifacts.digest(read)
-    assert "model/model.safetensors" in read and "heldout.parquet" in read
-    assert "<h2>Rounds</h2>" in (first / "report" / "index.html").read_text(encoding="utf-8")
-    caplog.set_level("INFO")
-    rerun(first, given)
-    assert caplog.text.count("unchanged, skipped") == len(STEPS) + 3
-
-
-class _Page(html.parser.HTMLParser):
-    """Collects what a browser would load or run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.handlers, self.addresses, self.scripts = [], [], []
-        self.in_script = False
-
-    def handle_starttag(self, tag, attrs):
-        self.handlers += [name for name, _ in attrs if name.startswith("on")]
-        loads = tag in ("script", "img", "link", "iframe", "source")
-        self.addresses += [v for n, v in attrs if loads and n in ("src", "href") and v]
-        self.in_script = tag == "script"
-
-    def handle_endtag(self, tag):
-        self.in_script = False
-
-    def handle_data(self, data):
-        if self.in_script:
-            self.scripts.append(data)
-
-
-def test_report_opens_from_disk_and_texts_stay_texts(run_dir):
-    pages = sorted((run_dir / "report").glob("*.html"))
-    assert [page.stem for page in pages] == [*STEPS, "explorer", "index"]
-    shown = ""
-    for file in pages:
-        content = file.read_text(encoding="utf-8")
-        shown += content
-        page = _Page()
-        page.feed(content)
-        assert not page.handlers, file
-        assert not [a for a in page.addresses if re.match(r"(https?:)?//", a)], file
-        assert not [s for s in page.scripts if re.match(r"\s*window\.hacked", s)], file
-    assert "window.hacked=1" in shown, "the hostile text should be shown somewhere"
-    index = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
-    assert all(f"href='{name}.html'" in index for name in STEPS)
-    map_page = (run_dir / "report" / "04_cluster_purity.html").read_text("utf-8")
-    assert "data-figure=" in map_page and "src='plotly.min.js'" in map_page
-
-
-def test_fewer_texts_than_clusters(run_dir, overrides, tmp_path, capsys):
-    """The message names parameter and counts, the status is 2, nothing half-written stays."""
-    import shutil
-
-    copy = tmp_path / "tiny"
-    shutil.copytree(run_dir, copy)
-    arguments = [part for text in [*overrides, "clusters=5000"] for part in ("-p", text)]
-    status = main(
-        [
-            "run",
-            str(code.PROJECT / "params" / "local.yaml"),
-            "--outputs",
-            str(tmp_path),
-            "--only",
-            "04",
-            *arguments,
-        ]
-    )
-    message = capsys.readouterr().err
-    assert status == 2
-    assert "04_cluster_purity.clusters: 5000" in message and "Traceback" not in message
-    assert not (copy / "04_cluster_purity").exists()
-    assert not list((copy / "notebooks").glob("*running*"))
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        (["плохо", "awful", "x"], "unknown label 'awful'"),
-        (["   ", "neutral", "x"], "the text is empty"),
-    ],
-)
-def test_bad_rows_end_with_status_2_and_leave_nothing(
-    row, expected, data_dir, overrides, tmp_path, capsys
-):
+@pytest.mark.parametrize("row", [["плохо", "awful", "x"]], ids=["unknown label"])
+def test_bad_rows_end_with_status_2(row, overrides, tmp_path, capsys):
     folder = tmp_path / "data"
     folder.mkdir()
     with (folder / "a_train.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["text", "label", "source"], ["хорошо", "positive", "x"], row])
-    arguments = [p for t in [*overrides, f"data_dir={folder}"] for p in ("-p", t)]
-    status = main(
-        [
-            "run",
-            str(code.PROJECT / "params" / "local.yaml"),
-            "--outputs",
-            str(tmp_path / "out"),
-            *arguments,
-        ]
-    )
+    given = [*overrides, f"data_dir={folder}"]
+    arguments = [part for text in given for part in ("-p", text)]
+    assert main(["run", str(FILE), "--outputs", str(tmp_path / "out"), *arguments]) == 2
     message = capsys.readouterr().err
-    assert status == 2
-    assert expected in message and "a_train.csv, line 3" in message
-    assert not list((tmp_path / "out").rglob("*.parquet"))
-    assert not (tmp_path / "out" / "tiny" / "01_gold_data").exists()
+    assert "unknown label 'awful'" in message and "a_train.csv, line 3" in message
+    assert not list((tmp_path / "out").rglob("gold.parquet"))
 
 
 # Papermill does not work while a browser is open: what needs one comes last, see browser.py

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from lib import LABELS, plots
+from lib import LABELS
+from lib import style as plots
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=alert(1)>"
 

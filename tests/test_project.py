@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole: pins, notebooks, the sample corpus, sizes."""
+"""What holds for the repository as a whole: pins, rooms, notebooks, the sample corpus."""
 
 import ast
 import json
@@ -11,132 +11,100 @@ import pandas as pd
 import pytest
 import yaml
 
-from lib import params
-from lib.sources import SAMPLE_DIR
+from lib.data.sources import SAMPLE_DIR
+from lib.parameters import APPENDICES, CHAPTERS, STEPS
 
 PROJECT = Path(__file__).parent.parent
-STEPS = list(params.STEPS)
+NOTEBOOKS = [*CHAPTERS, "explore_clusters"]
 
 
-def notebook(step):
-    text = (PROJECT / "notebooks" / f"{step}.ipynb").read_text(encoding="utf-8")
+def notebook(name):
+    text = (PROJECT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
     return json.loads(text)["cells"]
 
 
-def code_cells(step):
-    return [cell for cell in notebook(step) if cell["cell_type"] == "code"]
+def sources(name, kind):
+    return ["".join(cell["source"]) for cell in notebook(name) if cell["cell_type"] == kind]
 
 
-def is_parameters(cell):
-    return "parameters" in cell["metadata"].get("tags", [])
-
-
-# --- pins ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def pyproject():
-    return tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-
-
-@pytest.fixture(scope="module")
-def environment():
-    text = (PROJECT / "environment.yml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)["dependencies"]
-
-
-def test_environment_and_pyproject_pin_the_same(pyproject, environment):
-    pins = [*pyproject["dependencies"], *pyproject["optional-dependencies"]["dev"]]
-    (pip,) = [entry["pip"] for entry in environment if isinstance(entry, dict)]
-    assert [entry for entry in pip if entry.startswith("-")] == ["-e ."]
-    assert sorted(entry for entry in pip if entry != "-e .") == sorted(pins)
+def test_environment_and_pyproject_pin_the_same():
+    text = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    environment = yaml.safe_load((PROJECT / "environment.yml").read_text(encoding="utf-8"))
+    pins = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert sorted(pip) == sorted([*pins, "-e ."])
     assert "torch==2.13.0" in pins
     for pin in pins:
-        assert re.fullmatch(r"[a-z0-9-]+==\d+(\.\d+)+", pin), f"{pin} is no exact pin"
+        assert re.fullmatch(r"[A-Za-z0-9-]+==\d+(\.\d+)+", pin), f"{pin} is no exact pin"
+    assert f"python={project['requires-python'].removeprefix('>=')}" in environment["dependencies"]
 
 
-def test_the_environment_has_the_lowest_python_allowed(pyproject, environment):
-    (python,) = [entry for entry in environment if str(entry).startswith("python=")]
-    assert pyproject["requires-python"] == f">={python.removeprefix('python=')}"
+def test_the_readme_is_short():
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 150
+    for path in re.findall(r"\]\(([^)#]+)\)", readme):
+        assert path.startswith("http") or (PROJECT / path).exists(), path
 
 
-# --- notebooks -------------------------------------------------------------------------------
+def test_there_is_a_notebook_for_every_chapter():
+    found = {path.stem for path in (PROJECT / "notebooks").glob("*.ipynb")}
+    assert found == set(NOTEBOOKS)
 
 
-EXPLORER = "explore_clusters"  # no step: it looks at a run
+@pytest.mark.parametrize("path", sorted((PROJECT / "notebooks").rglob("*.ipynb")), ids=str)
+def test_notebooks_are_stripped_and_narrow(path):
+    if ".ipynb_checkpoints" in path.parts:
+        return
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            assert max(map(len, "".join(cell["source"]).splitlines()), default=0) <= 100
 
 
-def test_there_is_one_notebook_per_step_and_the_explorer():
-    found = sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))
-    assert found == [*STEPS, EXPLORER]
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_begins_with_its_result_and_ends_with_what_comes_next(name):
+    cells = notebook(name)
+    assert "".join(cells[0]["source"]).startswith("# ")
+    tags = [tag for cell in cells for tag in cell["metadata"].get("tags", [])]
+    assert sorted(tags) == ["parameters", "result"]
+    assert all("tags" in cell["metadata"] for cell in cells[1:3])
+    code = "\n".join(sources(name, "code"))
+    assert f'from_cell("{name}"' in code and f'open_step("{name}"' in code
+    assert code.count("step.finish(") == 1
+    assert cells[-1]["cell_type"] == "markdown"
 
 
-def test_the_explorer_notebook_opens_the_demo_run():
-    assert "".join(code_cells(EXPLORER)[0]["source"]) == 'run_dir = "../outputs/demo"'
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_the_parameters_cell_has_the_demo_values(step):
-    """So that a notebook opened in Jupyter does what `make demo` does."""
-    (cell,) = filter(is_parameters, notebook(step))
-    assert cell["cell_type"] == "code"
-    statements = ast.parse("".join(cell["source"])).body
-    assert all(isinstance(s, ast.Assign) and len(s.targets) == 1 for s in statements)
-    names = [s.targets[0].id for s in statements]
-    assert len(set(names)) == len(names)
-    found = {s.targets[0].id: ast.literal_eval(s.value) for s in statements}
-    demo = params.load(PROJECT / "params" / "demo.yaml")
-    assert found.pop("run_dir") == f"../outputs/{demo.run}"
-    assert found == demo.steps[step].model_dump()
-    assert params.from_cell(step, found) == demo.steps[step]
-
-
-@pytest.mark.parametrize("step", [*STEPS, EXPLORER])
-def test_notebooks_are_stripped(step):
-    for cell in code_cells(step):
-        assert cell["outputs"] == []
-        assert cell["execution_count"] is None
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_notebooks_begin_with_a_title_and_use_their_own_step(step):
-    first, *_ = notebook(step)
-    assert first["cell_type"] == "markdown"
-    assert "".join(first["source"]).startswith(f"# {step[:2]} · ")
-    source = "\n".join("".join(cell["source"]) for cell in code_cells(step))
-    assert f'from_cell("{step}"' in source
-    assert f'open_step("{step}"' in source
-    assert source.count("step.finish(") == 1
-
-
-@pytest.mark.parametrize("step", [*STEPS, EXPLORER])
-def test_notebook_cells_are_short(step):
-    """Longer code belongs into the library; a parameters cell is as long as its schema."""
-    for cell in code_cells(step):
-        source = "".join(cell["source"])
-        if not is_parameters(cell):
-            lines = source.splitlines()
-            assert len(lines) <= 16, f"{len(lines)} lines: {lines[0]} …"
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                length = node.end_lineno - node.lineno + 1
-                assert length <= 10, f"{node.name} has {length} lines"
-
-
-@pytest.mark.parametrize("step", STEPS)
-def test_every_figure_has_a_sentence_on_how_to_read_it(step):
-    """In the prose right below it, or right above."""
-    cells = notebook(step)
-    drawing = ("figure.savefig(", "umap_view(", "embedding_spaces(")
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_figure_has_a_sentence_on_how_to_read_it(name):
+    cells = notebook(name)
     for place, cell in enumerate(cells):
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "code" and any(name in source for name in drawing):
+        if cell["cell_type"] == "code" and "figure.savefig(" in "".join(cell["source"]):
             around = cells[place - 1 : place] + cells[place + 1 : place + 2]
-            prose = [c["source"] for c in around if c["cell_type"] == "markdown"]
-            assert any("How to read it" in "".join(text) for text in prose), source
+            prose = ["".join(c["source"]) for c in around if c["cell_type"] == "markdown"]
+            assert any("How to read it" in text for text in prose), "".join(cell["source"])
 
 
-# --- the sample corpus -----------------------------------------------------------------------
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebooks_define_no_long_functions(name):
+    for source in sources(name, "code"):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                assert node.end_lineno - node.lineno < 10, node.name
+
+
+def test_every_room_says_what_it_is():
+    for folder in (PROJECT / "src" / "lib").rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(folder.read_text(encoding="utf-8"))), folder
+
+
+def test_no_import_goes_round_in_circles():
+    """Between modules, inside functions too; between rooms import-linter says the direction."""
+    import grimp
+
+    graph = grimp.build_graph("lib", cache_dir=None)
+    for module in graph.modules:
+        assert module not in graph.find_upstream_modules(module), module
 
 
 @pytest.fixture(scope="module")
@@ -154,23 +122,18 @@ def plain(text):
 def test_size_of_the_sample(sample):
     labels = Counter(sample["gold"]["label"])
     assert set(labels) == {"negative", "neutral", "positive"}
-    assert min(labels.values()) >= 180
-    assert labels.total() >= 600
+    assert min(labels.values()) >= 180 and labels.total() >= 600
     assert len(sample["corpus"]) >= 1800
     for frame in sample.values():
         assert frame["source"].nunique() >= 6
         assert frame["text"].str.strip().ne("").all()
 
 
-def test_no_text_of_the_sample_is_there_twice(sample):
+def test_the_sample_is_not_made_from_templates(sample):
+    """No text is there twice, and no two texts share half of their word 3-grams."""
     texts = [text for frame in sample.values() for text in frame["text"]]
     keys = Counter(" ".join(plain(text)) or text for text in texts)
     assert [key for key, count in keys.items() if count > 1] == []
-
-
-def test_the_sample_is_not_made_from_templates(sample):
-    """No two texts share half of their word 3-grams."""
-    texts = [text for frame in sample.values() for text in frame["text"]]
     grams = []
     for text in texts:
         words = plain(text)
@@ -193,39 +156,13 @@ def test_the_sample_is_not_made_from_templates(sample):
     assert alike == []
 
 
-# --- sources ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "path", sorted((PROJECT / "src" / "lib").rglob("*.py")), ids=lambda path: path.name
-)
-def test_no_module_is_longer_than_400_lines(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
-
-
 def test_no_paths_of_one_machine():
-    kinds = {
-        ".py",
-        ".ipynb",
-        ".yaml",
-        ".yml",
-        ".csv",
-        ".css",
-        ".js",
-        ".md",
-        ".toml",
-        ".json",
-        ".txt",
-    }
-    files = [PROJECT / "README.md"] if (PROJECT / "README.md").exists() else []
-    for folder in ("src", "notebooks", "params"):
-        files += [
-            path
-            for path in (PROJECT / folder).rglob("*")
-            if path.suffix in kinds and not any(".egg-info" in part for part in path.parts)
-        ]
-    assert len(files) > 20
-    for path in files:
+    kinds = {".py", ".ipynb", ".yaml", ".yml", ".csv", ".css", ".js", ".j2", ".md", ".toml"}
+    folders = [PROJECT / name for name in ("src", "notebooks", "params", "tests/benchmarks")]
+    found = [PROJECT / "README.md", PROJECT / "Makefile"]
+    found += [path for folder in folders for path in folder.rglob("*") if path.suffix in kinds]
+    assert len(found) > 60 and len(STEPS) + len(APPENDICES) == len(CHAPTERS)
+    for path in found:
         text = path.read_text(encoding="utf-8")
         for machine in ("/home/", "/root/", "/tmp/", "/Users/"):
             assert machine not in text, path

@@ -1,39 +1,26 @@
 """Every entry against recorded rows of its data set, see tests/recorded/README.md."""
 
-import dataclasses
-import itertools
 import json
 from pathlib import Path
 
 import datasets
+import huggingface_hub
 import pytest
 
-from lib import LABELS, registry, sources
+from lib import LABELS
+from lib.data import hub as hub_module
+from lib.data import registry, sources
+from lib.data.registry import REGISTRY, configured
 from lib.errors import SourceUnavailable, UserError
-from lib.registry import REGISTRY
-from lib.schema import GoldDataParams
+from lib.files import read_json
+from lib.parameters import GoldDataParams
 
 RECORDED = Path(__file__).parent / "recorded"
-HUB = sorted(name for name, source in REGISTRY.items() if source.kind == "hub")
+HUB = sorted(name for name, source in REGISTRY.items() if source.hub_id)
+NEWEST = "0123456789abcdef0123456789abcdef01234567"
 load_dataset = datasets.load_dataset  # the real one
 
-PINS = {
-    "clapAI/MultiLingualSentiment": None,
-    "ai-forever/ru-reviews-classification": "f6d2c31f4dc6b88f468552750bfec05b4b41b05a",
-    "mteb/GeoreviewClassification": "fb29d6137c54550329411023aee45a8ff29f0c62",
-    "ai-forever/georeview-clustering-p2p": "97a313c8fc85b47f13f33e7e9a95c1ad888c7fec",
-    "ai-forever/kinopoisk-sentiment-classification": "5911f26666ac11af46cb9c6849d0dc80a378af24",
-    "ai-forever/ria-news-retrieval": "82374b0bbacda6114f39ff9c5b925fa1512ca5d7",
-    "ai-forever/headline-classification": "2fe05ee6b5832cda29f2ef7aaad7b7fe6a3609eb",
-    "mteb/CEDRClassification": "d872ceae33d049f0ef50e8abb9229b569ebfcf7d",
-    "ai-forever/ru-scibench-grnti-classification": "673a610d6d3dd91a547a0d57ae1b56f37ebbf6a1",
-    "ai-forever/ru-scibench-oecd-classification": "26c88e99dcaba32bb45d0e1bfc21902337f6d471",
-    "ai-forever/ru-stsbenchmark-sts": "7cf24f325c6da6195df55bef3d86b5e0616f3018",
-    "ai-forever/sensitive-topics-classification": "416b34a802308eac30e4192afc0ff99bb8dcc7f2",
-    "ai-forever/inappropriateness-classification": "601651fdc45ef243751676e62dd7a19f491c0285",
-    "mteb/TERRa": "48312c334eb916d88481dc4a41bd0d8b2fa0d576",
-}
-GOLD, CORPUS, FOREIGN = "gold", "corpus", "foreign"
+GOLD, CORPUS = "gold", "corpus"
 
 
 def unlabelled(*texts):
@@ -59,15 +46,6 @@ EXPECTED = {
         ("Ужас, а не сервис", "negative", "Negative", GOLD, None),
         ("Пришло вчера", "neutral", "neutral", GOLD, None),
         ("Сойдёт за такие деньги", "neutral", "neutral", GOLD, "test"),
-    ],
-    "clapai_english": [("Great stuff", "positive", "positive", FOREIGN, None)],
-    "vader_tweets": [
-        (
-            "Somehow I was blessed with “really” good friends &amp; coffee",
-            *("positive", "3", FOREIGN, None),
-        ),
-        ("Not again, she said. Rain", "negative", "-2", FOREIGN, None),
-        ("The bus leaves at nine", "neutral", "0", FOREIGN, None),
     ],
     "ru_reviews": [
         ("порвалось через день", "negative", "0", GOLD, None),
@@ -107,17 +85,6 @@ EXPECTED = {
         "Магазин больше не работает.",
     ),
 }
-COLUMNS_USED = {
-    "clapai_multilingual": ("text", "label", "language"),
-    "ru_reviews": ("text", "label"),
-    "georeview": ("text", "label"),
-    "georeview_long": ("sentences",),
-    "kinopoisk": ("text", "label"),
-    "ria_news": ("title", "text"),
-    "ru_sts": ("sentence1", "sentence2"),
-    "terra": ("sentence1", "sentence2"),
-}
-RENAMED = [(name, column) for name in HUB for column in COLUMNS_USED.get(name, ("text",))]
 
 
 def recorded_file(hub_id, config, split):
@@ -129,13 +96,19 @@ def hub(monkeypatch):
     """The hub, with the recorded rows in it, read by the real library."""
 
     def load(hub_id, config=None, *, split, revision, streaming):
-        assert revision == PINS[hub_id]
+        known = {source.hub_id: source.revision for source in REGISTRY.values()}
+        assert revision == (known[hub_id] or NEWEST)
         assert streaming
         file = recorded_file(hub_id, config, split)
         assert file.exists(), "no such split"
         return load_dataset("json", data_files={split: str(file)}, split=split, streaming=True)
 
+    class Api:
+        def dataset_info(self, hub_id, timeout):
+            return huggingface_hub.DatasetInfo(id=hub_id, sha=NEWEST)
+
     monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
 
 
 def params_of(name, **options):
@@ -144,17 +117,17 @@ def params_of(name, **options):
     )
 
 
-def rows_of(params):
-    columns = ["text", "label", "original_label", "role", "split"]
-    return [tuple(row) for frame in sources.read(params) for row in frame[columns].to_numpy(object)]
+def rows_of(params, commits=Path("none")):
+    portions, _ = sources.portions(params)
+    rows = [row for portion in portions for row in portion.rows(commits)]
+    assert {row[4] for row in rows} == set(params.sources)
+    return [(*row[:3], *row[5:7]) for row in rows if row[7] is None]
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "sample"])
-def test_recorded_rows_of_every_source(name, hub):
+def test_recorded_rows_of_every_source(name, hub, tmp_path):
     params = params_of(name, corpus_files=["none*"], test_files=["none*"], gold_files=["mine_*"])
-    assert rows_of(params) == EXPECTED[name]
-    groups = {group for frame in sources.read(params) for group in frame["group"]}
-    assert groups == {name}
+    assert rows_of(params, tmp_path / "commits.json") == EXPECTED[name]
 
 
 def test_every_recorded_split_is_read():
@@ -166,138 +139,104 @@ def test_every_recorded_split_is_read():
     assert splits == set((RECORDED / "hub").rglob("*.jsonl"))
 
 
-@pytest.mark.parametrize(("name", "column"), RENAMED)
-def test_renamed_column_names_source_expected_and_found(name, column, monkeypatch):
+def test_a_data_set_without_a_revision_is_read_at_one_commit(hub, tmp_path, monkeypatch):
+    """The newest when it was first asked for, recorded for a run that goes on later."""
+    (name,) = (name for name in HUB if not REGISTRY[name].revision)
+    commits = tmp_path / "work" / "commits.json"
+    first = rows_of(params_of(name), commits)
+    assert read_json(commits) == {REGISTRY[name].hub_id: NEWEST}
+    monkeypatch.delattr(huggingface_hub, "HfApi")
+    assert rows_of(params_of(name), commits) == first
+    assert sources.fingerprint(params_of(name))[name] == f"{REGISTRY[name].hub_id}@newest"
+
+
+def test_a_commit_that_cannot_be_asked_for():
+    """The tests run with HF_HUB_OFFLINE=1."""
+    with pytest.raises(SourceUnavailable, match=r"cannot read clapAI/.*HF_HUB_OFFLINE, use local"):
+        rows_of(params_of("clapai_multilingual"))
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_renamed_columns_name_source_expected_and_found(name, monkeypatch):
     source = REGISTRY[name]
+    for column in source.columns:
 
-    def load(hub_id, config=None, *, split, revision, streaming):
-        lines = recorded_file(hub_id, config, split).read_text(encoding="utf-8").splitlines()
-        for row in map(json.loads, lines):
-            yield {("new_name" if key == column else key): value for key, value in row.items()}
+        def load(hub_id, config=None, *, split, renamed=column, **options):
+            lines = recorded_file(hub_id, config, split).read_text(encoding="utf-8").splitlines()
+            for row in map(json.loads, lines):
+                yield {("new_name" if key == renamed else key): value for key, value in row.items()}
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(UserError) as error:
-        rows_of(params_of(name))
-    assert not isinstance(error.value, SourceUnavailable)
-    expected, found = str(error.value).split("found")
-    for fragment in (f"'{name}'", source.hub_id, f"no column '{column}'", *source.columns):
-        assert fragment in expected
-    assert "new_name" in found
-    assert column not in found.split(",")
-
-
-def test_columns_of_a_source_differ_in_a_local_file(tmp_path):
-    for file in (RECORDED / "data_dir").glob("rusentiment*"):
-        content = file.read_text(encoding="utf-8").replace("label,text", "label,post")
-        (tmp_path / file.name).write_text(content, encoding="utf-8")
-    params = GoldDataParams(sources=["rusentiment"], data_dir=str(tmp_path))
-    message = r"source 'rusentiment': .*posts\.csv: no column 'text'; expected text,label, found"
-    with pytest.raises(UserError, match=message):
-        rows_of(params)
-
-
-# --- RuSentiment's options -----------------------------------------------------------------------
-
-
-def test_speech_counts_as_neutral_only_if_asked():
-    labels = {row[0]: row[1] for row in rows_of(params_of("rusentiment", speech_as_neutral=True))}
-    assert labels["привет всем"] == labels["с днём рождения"] == "neutral"
-    assert "хм" not in labels
-    assert "speech" not in registry.configured("local", params_of("local")).labels
-
-
-def test_a_hub_copy_of_rusentiment(monkeypatch):
-    asked = []
-
-    def load(hub_id, config, *, split, revision, streaming):
-        asked.append((hub_id, split, revision))
-        return [{"text": f"{split} {label}", "label": label} for label in ("negative", "skip")]
-
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    params = GoldDataParams(
-        sources=["rusentiment"],
-        rusentiment_hub_id="someone/rusentiment",
-        rusentiment_hub_revision="abc",
-        unlabelled_gold="drop",
-    )
-    assert rows_of(params) == [
-        ("train negative", "negative", "negative", GOLD, None),
-        ("test negative", "negative", "negative", GOLD, "test"),
-    ]
-    assert asked == [("someone/rusentiment", split, "abc") for split in ("train", "test")]
-    assert sources.fingerprint(params) == {"rusentiment": "someone/rusentiment@abc"}
-
-
-def test_file_pattern_of_yandex_1m(tmp_path):
-    (tmp_path / "часть.ru").write_text("Одно предложение.\n", encoding="utf-8")
-    params = GoldDataParams(sources=["yandex_1m"], data_dir=str(tmp_path), yandex_1m_files=["*.ru"])
-    assert rows_of(params) == unlabelled("Одно предложение.")
+        monkeypatch.setattr(datasets, "load_dataset", load)
+        monkeypatch.setattr(hub_module, "commit", lambda source, commits: NEWEST)
+        with pytest.raises(UserError) as error:
+            rows_of(params_of(name))
+        assert not isinstance(error.value, SourceUnavailable)
+        expected, found = str(error.value).split("found")
+        for fragment in (f"'{name}'", source.hub_id, f"no column '{column}'", *source.columns):
+            assert fragment in expected
+        assert "new_name" in found and column not in found.split(",")
 
 
 # --- mappings ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("mapping", "negative", "neutral", "positive"),
+    ("choice", "negative", "neutral", "positive"),
     [
-        (registry.NAMES, "negative", "neutral", "positive"),
-        (registry.CODES, "0", "1", "2"),
-        (registry.STARS, "1 2", "3", "4 5"),
-        (registry.STARS_FROM_ZERO, "0 1", "2", "3 4"),
-        (registry.TEN_POINT, "1 2 3 4", "5 6", "7 8 9 10"),
+        ("names", "negative", "neutral", "positive"),
+        ("codes", "0 0.0", "1 1.0", "2 2,00"),
+        ("stars", "1 2 1.0", "3", "4 5 5.0 5,0"),
+        ("ten_point", "1 2 3 4", "5 6 6.0", "7 8 9 10 10.0"),
     ],
 )
-def test_mappings(mapping, negative, neutral, positive):
+def test_labels_of_your_own_files(tmp_path, choice, negative, neutral, positive):
     given = dict(zip(LABELS, (negative, neutral, positive), strict=True))
-    assert mapping == {label: name for name, labels in given.items() for label in labels.split()}
-
-
-@pytest.mark.parametrize(
-    ("choice", "labels", "classes"),
-    [
-        ("stars", ["1", "3", "5"], ["negative", "neutral", "positive"]),
-        ("ten_point", ["4", "6", "7"], ["negative", "neutral", "positive"]),
-        ("codes", ["0", "1", "2"], ["negative", "neutral", "positive"]),
-    ],
-)
-def test_labels_of_your_own_files(tmp_path, choice, labels, classes):
-    lines = "".join(f"текст {label},{label}\n" for label in labels)
+    expected = [(label, name) for name, labels in given.items() for label in labels.split()]
+    lines = "".join(f'текст,"{label}"\n' for label, _ in expected)
     (tmp_path / "a_train.csv").write_text(f"text,label\n{lines}нет,\n", encoding="utf-8")
     params = GoldDataParams(sources=["local"], data_dir=str(tmp_path), local_labels=choice)
-    assert [row[1] for row in rows_of(params)] == [*classes, None]
+    found = rows_of(params)
+    assert [row[1] for row in found] == [*(name for _, name in expected), None]
+    if choice == "stars":
+        assert [row[2] for row in found] == ["1", "2", "1", "3", "4", "5", "5", "5", ""]
+
+
+def test_a_score_between_two_stars_is_no_label(tmp_path):
+    (tmp_path / "a_train.csv").write_text("text,label\nтекст,4.5\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"unknown label '4\.5'; expected 1, 2, 3, 4, 5 or nothing"):
+        rows_of(GoldDataParams(sources=["local"], data_dir=str(tmp_path), local_labels="stars"))
 
 
 def test_mapping_in_words():
     assert REGISTRY["georeview"].mapping == "0 1 = negative; 2 = neutral; 3 4 = positive"
-    assert REGISTRY["rusentiment"].mapping.endswith("speech skip = no label")
+    assert REGISTRY["rusentiment"].mapping.endswith("speech skip = none")
     assert REGISTRY["cedr"].mapping == ""
-    assert REGISTRY["vader_tweets"].mapping == "score; between -1.5 and 1.5 = neutral"
+    lines = registry.table().splitlines()
+    assert len(lines) == len(REGISTRY) + 1
+    (line,) = (line for line in lines if line.startswith("georeview "))
+    assert "corpus, audit" in line and REGISTRY["georeview"].mapping in line
 
 
 # --- consistency ---------------------------------------------------------------------------------
 
 
-def test_names_are_unique():
-    assert len(registry._ENTRIES) == len(REGISTRY)
-
-
 def test_every_entry_says_what_it_must():
-    for source in REGISTRY.values():
-        assert source.citation
-        assert bool(source.hub_id) == (source.kind == "hub")
-        assert set(source.labels.values()) <= {*LABELS, None}
-        mapped = bool(source.labels) or source.neutral_below is not None
-        assert mapped == bool(source.label_column or source.label_is_file)
-        assert source.role == CORPUS or mapped
-        assert source.test_split is None or source.test_split in source.splits
-        known = {field.name for field in dataclasses.fields(source)}
-        assert set(source.parameters) <= known
-        for parameter in (*source.parameters.values(), *source.optional_labels):
-            assert parameter in GoldDataParams.model_fields
+    for name, source in REGISTRY.items():
+        mapped = bool(source.labels or source.label_choices)
+        assert mapped == bool(source.label_column or source.label_is_file), name
+        assert source.role == CORPUS or mapped, name
+        assert source.test_split is None or source.test_split in source.splits, name
+        assert source.hub_id or source.files or name in ("sample", "local")
 
 
 def test_no_two_entries_are_the_same_data():
-    for one, other in itertools.combinations(REGISTRY.values(), 2):
-        assert not sources._shared_data(one, other)
-        files = [{name for names in s.files.values() for name in names} for s in (one, other)]
-        assert not files[0] & files[1]
+    ids = [source.hub_id.lower() for source in REGISTRY.values() if source.hub_id]
+    files = [f for source in REGISTRY.values() for given in source.files.values() for f in given]
+    assert len(set(ids)) == len(ids) and len(set(files)) == len(files)
+
+
+def test_unknown_and_repeated_sources():
+    with pytest.raises(UserError, match=r"'samle'.*nearest valid name is 'sample'"):
+        configured(GoldDataParams(sources=["samle"]))
+    with pytest.raises(UserError, match="sample is listed twice"):
+        configured(GoldDataParams(sources=["sample", "sample"]))

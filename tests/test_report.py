@@ -1,3 +1,5 @@
+"""Pages of a run: what they show, that they ask nobody, and that they say what does not fit."""
+
 from __future__ import annotations
 
 import base64
@@ -6,20 +8,17 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import nbformat
-import numpy as np
-import pandas as pd
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_markdown_cell
 
-from lib import artifacts, cluster_plots, plots, report, report_chapter, report_front, schema
+from lib import artefacts
 from lib.__main__ import main
 from lib.errors import UserError
-from made_up_clusters import write_run
-from made_up_run import make_run, text_outputs, write_manifest
+from lib.parameters import STEPS
+from lib.reports import chapters, front, page, report
+from made_up_run import HOSTILE, executed_notebook, make_run, write_manifest
 
-HOSTILE = "<script>window.hacked=1</script><img src=x onerror=alert(1)>"
 NAME = "04_cluster_purity"
 
 
@@ -29,319 +28,218 @@ class Page(HTMLParser):
     def __init__(self, path: Path):
         super().__init__(convert_charrefs=True)
         self.elements: list[tuple[str, dict[str, str]]] = []
-        self.scripts: list[str] = []
-        self.styles: list[str] = []
+        self.content: dict[str, list[str]] = {"script": [], "style": []}
         self.text = ""
         self._inside = None
         self.feed(path.read_text(encoding="utf-8"))
         self.close()
+        self.scripts = self.content["script"]
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        self._inside = tag if tag in ("script", "style") else None
-        if tag == "script":
-            self.scripts.append("")
+        self._inside = tag if tag in self.content else None
+        if self._inside:
+            self.content[tag].append("")
 
     def handle_endtag(self, tag):
         self._inside = None
+        self.text += "\n" if tag in ("tr", "p") else " " if tag in ("td", "th") else ""
 
     def handle_data(self, data):
-        if self._inside == "script":
-            self.scripts[-1] += data
-        elif self._inside == "style":
-            self.styles.append(data)
+        if self._inside:
+            self.content[self._inside][-1] += data
         else:
             self.text += data
 
     def attributes(self, *names: str) -> list[str]:
         return [attrs[name] for _, attrs in self.elements for name in names if name in attrs]
 
-
-def png(tmp_path: Path) -> bytes:
-    figure = plots.explained_variance(np.array([0.6, 0.3]))
-    figure.savefig(tmp_path / "picture.png", dpi=30)
-    plt.close("all")
-    return (tmp_path / "picture.png").read_bytes()
+    def banners(self) -> list[str]:
+        return re.findall(
+            r"(?:Out of date|Another execution|Not complete)\.\s.*?\n\n", self.text + "\n", re.S
+        )
 
 
-def notebook_with_outputs(picture: bytes) -> nbformat.NotebookNode:
-    frame = pd.DataFrame(
-        {
-            "text": [HOSTILE, "обычный текст", "хороший текст"],
-            "source": [HOSTILE, "а", "б"],
-            "cluster": [0, 1, 2],
-            "predicted": [0, 1, 2],
-            "confidence": 0.9,
-            "purity": 0.8,
-        }
-    )
-    figure = cluster_plots.umap_view(np.eye(3)[:, :2], frame, "Карта корпуса")
-    table = frame[["text", "source"]]
-    outputs = [
-        *text_outputs(table, HOSTILE),
-        new_output("display_data", data={report_chapter.PLOTLY_MIME: json.loads(figure.to_json())}),
-        new_output(
-            "display_data",
-            data={
-                "image/png": base64.b64encode(picture).decode("ascii"),
-                "text/plain": "<Figure size 700x350>",
-            },
-        ),
-    ]
-    return new_notebook(
-        cells=[
-            new_markdown_cell("# 04 · Кластеры и чистота\n\nЧто *здесь* видно."),
-            new_code_cell("table  # таблица", execution_count=1, outputs=outputs),
-        ],
-        metadata={
-            "kernelspec": {"name": "python3", "display_name": "Python 3"},
-            "language_info": {"name": "python"},
-        },
-    )
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    run = tmp_path / "проба"
-    (run / "notebooks").mkdir(parents=True)
-    notebook = notebook_with_outputs(png(tmp_path))
-    nbformat.write(notebook, run / "notebooks" / f"{NAME}.ipynb")
-    (run / NAME / "figures").mkdir(parents=True)
-    (run / NAME / "figures" / "umap.png").write_bytes((tmp_path / "picture.png").read_bytes())
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> Path:
+    changes = {"03_embed_corpus": {"max_tokens": 96}, "06_final_eval": {"max_tokens": 96}}
+    run = make_run(tmp_path_factory.mktemp("outputs") / "проба", changes=changes)
+    report.write(run)
     return run
 
 
-@pytest.fixture
-def page(run_dir: Path) -> Page:
-    return Page(report.write(run_dir).parent / f"{NAME}.html")
-
-
-def test_the_report_has_a_front_page_a_page_per_notebook_and_its_own_script(run_dir):
-    index = report.write(run_dir)
-    assert index == run_dir / "report" / "index.html"
-    assert sorted(path.name for path in index.parent.iterdir()) == [
-        f"{NAME}.html",
-        "index.html",
-        "plotly.min.js",
-    ]
-    assert "plotly.js" in (index.parent / "plotly.min.js").read_text(encoding="utf-8")[:500]
-    front = Page(index)
-    assert f"{NAME}.html" in front.attributes("href")
-    for link in front.attributes("href", "src"):
-        assert link.startswith("data:image/png;base64,") or (index.parent / link).exists()
-    assert "Run проба" in front.text and "not complete" in front.text
-    assert sum(tag == "img" for tag, _ in front.elements) == 1  # of the pictures, the one there is
-
-
-@pytest.mark.parametrize("name", ["index", NAME])
-def test_nothing_is_loaded_from_the_network(run_dir, name):
-    found = Page(report.write(run_dir).parent / f"{name}.html")
-    links = found.attributes("src", "href", "srcset", "action", "data", "poster")
-    assert links
-    assert [link for link in links if re.match(r"\s*(https?:)?//", link)] == []
-    styles = "".join(found.styles) + "".join(found.attributes("style"))
-    assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", styles)
-    scripts = [attrs.get("src") for tag, attrs in found.elements if tag == "script"]
-    wanted = ["plotly.min.js", None, None] if name == NAME else [None]  # own script, a figure
-    assert scripts == wanted
-    assert not {tag for tag, _ in found.elements} & {"base", "iframe", "object", "embed"}
-
-
-def test_hostile_texts_are_shown_and_not_run(page):
-    assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
-    assert not any(attrs.get("src") == "x" for _, attrs in page.elements)
-    assert not any(script.strip().startswith("window.hacked") for script in page.scripts)
-    assert page.text.count(HOSTILE) == 3  # twice in the table, once printed
-    for script in page.scripts:  # in the figure's data they are escaped twice
-        assert "<script" not in script and "<img" not in script
-    assert sum("hacked" in script for script in page.scripts) == 1
-
-
-def test_plotly_shows_hostile_texts_escaped(page):
-    (script,) = [script for script in page.scripts if "hacked" in script]
-    traces = json.loads(script)["data"]
-    hovers = [hover for trace in traces for hover in trace["text"]]
-    hostile = next(hover for hover in hovers if "hacked" in hover)
-    assert "&lt;script&gt;" in hostile
-    assert "<" not in hostile.replace("<br>", "")
-    assert len(hovers) == 3
-    assert any("обычный текст" in hover for hover in hovers) and "обычный" in script  # UTF-8
-
-
-def test_the_page_shows_what_the_notebook_shows(page):
-    assert any("plotly-graph-div" in attrs.get("class", "") for _, attrs in page.elements)
-    pictures = [link for link in page.attributes("src") if link.startswith("data:image/png")]
-    assert len(pictures) == 1
-    decoded = base64.b64decode(pictures[0].split(",", 1)[1])
-    assert decoded.startswith(b"\x89PNG")
-    assert "таблица" in page.text and "обычный текст" in page.text
-    assert any(tag == "em" for tag, _ in page.elements)  # markdown is rendered
-    assert "index.html" in page.attributes("href")
-    assert page.text.startswith("\n04 · Кластеры и чистота")  # <title>
-
-
-def test_progress_bars_are_dropped(page):
-    assert "100%" not in page.text and "прочитано:" in page.text
-
-
-@pytest.mark.parametrize(
-    "kind", ["application/vnd.jupyter.widget-view+json", "application/javascript"]
-)
-def test_what_needs_a_kernel_or_runs_is_dropped(kind, run_dir):
-    path = run_dir / "notebooks" / f"{NAME}.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    live = new_output("display_data", data={kind: "window.live = 1", "text/plain": "a widget"})
-    notebook.cells[1].outputs.append(live)
-    nbformat.write(notebook, path)
-    page = Page(report.write(run_dir).parent / f"{NAME}.html")
-    assert "a widget" not in page.text and not any(
-        "window.live" in script for script in page.scripts
-    )
-    assert "прочитано:" in page.text
-
-
-def test_headline_table_comes_from_the_last_step(run_dir):
-    assert "macro-F1" not in Page(report.write(run_dir)).text
-    rows = [
-        {
-            "name": name,
-            "model": "final",
-            "dataset": "gold",
-            "split": "test",
-            "texts": 321,
-            "value": value,
-            "low": value - 0.02,
-            "high": value + 0.01,
-        }
-        for name, value in (("macro_f1", 0.7654), ("accuracy", 0.8123))
-    ]
-    (run_dir / "06_final_eval").mkdir()
-    (run_dir / "06_final_eval" / "metrics.json").write_text(json.dumps(rows), encoding="utf-8")
-    front = Page(report.write(run_dir))
-    assert "0.765 [0.745, 0.775]" in front.text and "321" in front.text
-    assert "0.812" not in front.text
+@pytest.fixture(scope="module")
+def front_page(run_dir) -> Page:
+    return Page(run_dir / "report" / "index.html")
 
 
 @pytest.fixture(scope="module")
-def complete(tmp_path_factory) -> Path:
-    changes = {"03_embed_corpus": {"max_tokens": 96}, "06_final_eval": {"max_tokens": 96}}
-    return make_run(tmp_path_factory.mktemp("outputs") / "made-up", changes=changes)
+def chapter(run_dir) -> Page:
+    return Page(run_dir / "report" / f"{NAME}.html")
 
 
-@pytest.fixture(scope="module")
-def front(complete) -> Page:
-    return Page(report.write(complete))
+def test_the_report_is_a_folder_that_asks_nobody(run_dir):
+    folder = run_dir / "report"
+    pages = ["index.html", *(f"{name}.html" for name in STEPS)]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*pages, "plotly.min.js"])
+    for name in pages:
+        found = Page(folder / name)
+        links = found.attributes("src", "href", "srcset", "action", "data", "poster")
+        local = [link for link in links if not link.startswith(("data:image/png;base64,", "#"))]
+        assert local and all((folder / link).exists() for link in local)
+        assert not re.search(r"@import|url\(", "".join(found.content["style"]))
+        forbidden = {"base", "iframe", "object", "embed", "link"}
+        assert not {tag for tag, _ in found.elements} & forbidden
+        # whoever reads the page need not trust the code above: no address is there at all
+        assert not re.search(r"https?://", (folder / name).read_text("utf-8"))
+        scripts = [attrs.get("src") for tag, attrs in found.elements if tag == "script"]
+        assert ("plotly.min.js" in scripts) == (name == f"{NAME}.html")
+        assert (folder / name).stat().st_size < 1e6
 
 
-def test_the_front_page_says_what_was_run(front):
-    assert "Data: sample" in front.text and "smoke test" in front.text
-    for fact in (
-        "embedded:e5-small",
-        "0123456789ab",
-        "2 cores",
-        "1 min 14 s in 6 of 6 steps",
-        "2026-01-02 03:04 UTC+0000",
-    ):
-        assert fact in front.text, fact
-    changed = front.text.split("Parameters that differ from the defaults")[1]
-    assert "03, 06max_tokens96256\n" in changed  # the same in two steps: one line
-    assert "04clusters122000\n" in changed and "04min_purity0.80.9\n" in changed
-    assert '01sources["sample"]["rusentiment"' in changed
-    assert "seed" not in changed and "min_confidence" not in changed
+def test_hostile_texts_are_shown_and_not_run(run_dir, front_page, chapter):
+    for found in (front_page, chapter):
+        assert HOSTILE in found.text
+        assert not any(name.startswith("on") for _, attrs in found.elements for name in attrs)
+        assert "x" not in found.attributes("src")
+        assert not any(script.strip().startswith("window.hacked") for script in found.scripts)
+        assert not any("<script" in script for script in found.scripts)
+    assert chapter.text.count(HOSTILE) == 4  # printed once, three times in the table
+    assert "обычный текст за $5 и $6" in chapter.text  # and no formula
+    (figure,) = [script for script in chapter.scripts if "hacked" in script]
+    hovers = json.loads(figure)["data"][0]["text"]
+    assert "&lt;script&gt;" in hovers[0] and "<" not in hovers[0].replace("<br>", "")
+    assert "сегодня" in figure  # as UTF-8
 
 
-def test_the_front_page_compares_base_and_final(front, complete):
-    rows = artifacts.read_metrics(complete, "06_final_eval")
-    chosen = [r for r in rows if r["name"] == "macro_f1" and r["dataset"] == "gold"]
-    assert [row["model"] for row in chosen] == ["base", "final", "final - base"]
-    line = front.text.split("what it shows")[1].split("\n")[0]
-    base, final, difference = chosen
-    expected = f"goldtest90{base['value']:.3f} [{base['low']:.3f}, {base['high']:.3f}]"
-    expected += f"{final['value']:.3f} [{final['low']:.3f}, {final['high']:.3f}]"
-    assert line.startswith(expected), line
-    assert f"{difference['value']:+.3f} [{difference['low']:+.3f}" in line
-    assert sum(tag == "img" for tag, _ in front.elements) == 3
-    assert front.text.count("How to read it:") == 3
+def test_a_chapter_shows_what_its_notebook_shows(chapter):
+    assert chapter.text.startswith("\n04 · cluster_purity") or "04 · cluster_purity" in chapter.text
+    assert "прочитано:" in chapter.text and "таблица" in chapter.text
+    assert "100%" not in chapter.text and "a widget" not in chapter.text
+    assert not any("hacked = 1" in script for script in chapter.scripts)
+    (picture,) = [attrs for tag, attrs in chapter.elements if tag == "img"]
+    assert base64.b64decode(picture["src"].split(",")[1]).startswith(b"\x89PNG")
+    assert picture["alt"] == "Figure: What there is"
+    folded = [attrs for tag, attrs in chapter.elements if tag == "details"]
+    assert len(folded) == 2 and not any("open" in attrs for attrs in folded)
+    contents = [link[1:] for link in chapter.attributes("href") if link.startswith("#")]
+    ids = chapter.attributes("id")
+    assert len(contents) == 2 and set(contents) <= set(ids) and len(ids) == len(set(ids))
+    assert chapter.text.count("What there is") == 2  # in the contents, and as a heading
+    around = {attrs["rel"]: attrs["href"] for _, attrs in chapter.elements if "rel" in attrs}
+    assert around == {"prev": "03_embed_corpus.html", "next": "05_metric_learning.html"}
+    assert chapter.banners() == []
+
+
+def test_the_front_page_says_what_was_run(front_page, run_dir):
+    text = front_page.text
+    assert "Data: sample" in text and "a smoke test of the process, not a result" in text
+    for fact in ("0123456789ab", "2 cores, 4 GiB, a GPU", "1 min 14 s in 6 of 6 chapters"):
+        assert fact in text, fact
+    assert "embedded:e5-small (02, 05); jhu-clsp/mmBERT-base (03)" in text
+    assert "and one about <script>" in text and "1,234 MiB" in text
+    assert front_page.banners() == []
+    changed = text.split("Parameters that differ from the defaults")[1]
+    assert "03, 06 max_tokens 96 256" in changed  # the same in two steps: one line
+    assert "04 clusters 12 2000" in changed and "seed" not in changed
+    rows = artefacts.read_metrics(run_dir, "06_final_eval")
+    base, final, difference = [
+        f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        for row in rows
+        if row["name"] == "macro_f1" and row["dataset"] == "gold"
+    ]
+    verdicts = "(final is better|base is better|no difference shown)"
+    line = re.escape(f"{base} {final} {difference} ") + verdicts
+    assert re.search(line, text), text
+    assert text.count("How to read it:") == 3
 
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
-        (0.01, 0.05, "final is better"),
-        (-0.05, -0.01, "final is worse"),
+        (0.01, 0.05, "a is better"),
+        (-0.05, -0.01, "b is better"),
         (-0.01, 0.05, "no difference shown"),
     ],
 )
 def test_the_verdict_needs_the_whole_interval(low, high, expected):
-    assert report_front.verdict({"value": 0.02, "low": low, "high": high}) == expected
-    assert report_front.verdict(None) == "–"
+    macros = page.environment().get_template("macros.html").module
+    assert macros.verdict({"value": 0.02, "low": low, "high": high}, "b", "a") == expected
+    assert macros.verdict(None) == macros.interval(None) == "–"
 
 
-def test_commits_of_steps_are_told_apart(tmp_path):
-    run = make_run(tmp_path / "a", steps=("01_gold_data", "02_base_classifier"))
-    write_manifest(run, "02_base_classifier", {"base_model": "embedded:e5-small"}, None)
-    text = Page(report.write(run)).text
-    assert "0123456789ab (01); not recorded (02)" in text
-    assert "in 2 of 6 steps" in text
+def test_another_execution_of_04_makes_05_and_06_out_of_date(tmp_path):
+    run = make_run(tmp_path / "run")
+    write_manifest(run, NAME, {"min_purity": 0.95}, content="another")
+    state = {c.number: (c.stale, c.foreign) for c in chapters.read(run)}
+    assert [number for number, (stale, _) in state.items() if stale] == ["05", "06"]
+    assert [number for number, (_, foreign) in state.items() if foreign] == ["04"]
+    report.write(run)
+    shown = {name: Page(run / "report" / f"{name}.html").banners() for name in ["index", *STEPS]}
+    assert [name[:2] for name, banners in shown.items() if banners] == ["in", "04", "05", "06"]
+    (foreign,), (changed,), (late,) = (shown[name] for name in list(STEPS)[3:])
+    assert "another execution of its notebook" in foreign and "--from 04" in foreign
+    assert "no longer holds: 04_cluster_purity/clusters.parquet" in changed
+    assert "builds on 05_metric_learning, which is out of date" in late
+    assert "python -m lib run … --from 05" in changed and "--from 05" in late
+    *notes, headline = shown["index"]
+    assert len(notes) == 3 and "This table builds on 05_metric_learning" in headline
 
 
-def test_chapters_are_linked_in_order(complete, front):
-    names = list(schema.STEPS)
-    pages = [Page(complete / "report" / f"{name}.html") for name in names]
-    around = []
-    for page in pages:
-        rel = {attrs["rel"]: attrs["href"] for tag, attrs in page.elements if "rel" in attrs}
-        around.append((rel["prev"], rel["next"]))
-    files = ["index.html", *(f"{name}.html" for name in names), "index.html"]
-    assert around == list(zip(files[:-2], files[2:], strict=True))
-    for page in pages:
-        ids = page.attributes("id")
-        assert len(set(ids)) == len(ids)
-        inner = [link[1:] for link in page.attributes("href") if link.startswith("#")]
-        assert len(inner) == 2 and set(inner) <= set(ids)  # contents
-        assert page.text.count("What there is") == 2  # in the contents, and as a heading
+def test_a_missing_step_is_not_complete_and_its_readers_are_out_of_date(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "03_embed_corpus" / "manifest.json").unlink()
+    (run / "notebooks" / "02_base_classifier.ipynb").unlink()
+    found = {chapter.number: chapter for chapter in chapters.read(run)}
+    assert [number for number, c in found.items() if c.stale] == ["04", "05", "06"]
+    assert {found[n].command for n in ("04", "05", "06")} == {"--from 03"}
+    front_page = Page(report.write(run))
+    assert "03 · embed_corpus not complete – –" in front_page.text
+    assert "in 5 of 6 chapters" in front_page.text
+    assert "02_base_classifier.html" not in front_page.attributes("href")
+    (banner,) = Page(run / "report" / "03_embed_corpus.html").banners()
+    assert "no finished artefacts" in banner
 
 
-def test_code_is_folded_and_empty_cells_have_none(complete):
-    page = Page(complete / "report" / f"{NAME}.html")
-    folded = [attrs for tag, attrs in page.elements if tag == "details"]
-    assert len(folded) == 2 and not any("open" in attrs for attrs in folded)
-    assert sum(tag == "summary" for tag, _ in page.elements) == 2
+def test_appendices_are_shown_where_they_are(tmp_path):
+    run = make_run(tmp_path / "run", steps=("01_gold_data", "06_final_eval"))
+    write_manifest(run, "appendix_spaces", {})
+    assert "appendix_spaces" not in [chapter.name for chapter in chapters.read(run)]
+    path = artefacts.executed_notebook(run, "appendix_spaces")
+    notebook = executed_notebook("appendix_spaces", b"")
+    notebook.cells[0] = new_markdown_cell("# Appendix: spaces")
+    nbformat.write(notebook, path)
+    front_page = Page(report.write(run))
+    assert "appendix_spaces.html" in front_page.attributes("href")
+    assert "Appendix: spaces" in front_page.text
+    write_manifest(run, "06_final_eval", {}, content="another")
+    (*_, appendix) = chapters.read(run)
+    assert appendix.changed == ["06_final_eval/predictions/test.parquet"]
+    assert appendix.command == "--from 06 --appendix"
 
 
-def test_plotly_is_stored_once_and_loaded_only_where_a_figure_is(complete, front):
-    folder = complete / "report"
-    users = [
-        p.stem for p in sorted(folder.glob("*.html")) if "src='plotly.min.js'" in p.read_text()
-    ]
-    assert users == [NAME]
-    assert len(list(folder.glob("*.js"))) == 1
-    assert all(path.stat().st_size < 2e6 for path in folder.glob("*.html"))
-
-
-def test_the_explorer_is_linked_if_it_is_there(tmp_path):
-    run = make_run(tmp_path / "a", steps=("01_gold_data",))
-    assert "explorer.html" not in Page(report.write(run)).attributes("href")
-    assert not (run / "report" / "explorer.html").exists()
-    write_run(run)
-    for path in (report.write(run), run / "report" / "01_gold_data.html"):
-        assert "explorer.html" in Page(path).attributes("href")
-    assert "01_gold_data.html" in Page(run / "report" / "explorer.html").attributes("href")
-
-
-def test_a_single_file_has_everything(complete, capsys):
-    assert main(["report", str(complete), "--single-file"]) == 0
+def test_a_single_file_has_everything(run_dir, capsys):
+    assert main(["report", str(run_dir), "--single-file"]) == 0
     path = Path(capsys.readouterr().out.strip())
-    assert path == complete / "report" / "made-up.html"
-    page = Page(path)
-    assert page.attributes("src") and all(s.startswith("data:") for s in page.attributes("src"))
-    ids, links = page.attributes("id"), page.attributes("href")
+    assert path == run_dir / "report" / "проба.html"
+    found = Page(path)
+    path.unlink()
+    assert all(source.startswith("data:") for source in found.attributes("src"))
+    ids, links = found.attributes("id"), found.attributes("href")
     assert len(set(ids)) == len(ids)
     assert all(link[1:] in ids for link in links)  # nothing outside of the file
-    assert {f"#{name}" for name in schema.STEPS} <= set(links)
-    assert sum("plotly.js v" in script for script in page.scripts) == 1
-    for name in schema.STEPS:
-        assert f"{name[:2]} · {name[3:]}" in page.text
+    assert {f"#{name}" for name in STEPS} <= set(links)
+    assert sum("plotly.js v" in script for script in found.scripts) == 1
+    assert all(f"{name[:2]} · {name[3:]}" in found.text for name in STEPS)
+
+
+def test_sources_of_the_headline():
+    rows = [
+        {"dataset": dataset, "split": split}
+        for dataset in ("gold", "all audit texts", "shop")
+        for split in ("test", "audit", "validation")
+    ]
+    assert front.headline(rows) == [rows[0], rows[4]]
 
 
 @pytest.mark.parametrize(
@@ -355,16 +253,7 @@ def test_a_single_file_has_everything(complete, capsys):
     ],
 )
 def test_duration(seconds, expected):
-    assert report_front.duration(seconds) == expected
-
-
-def test_writing_again_replaces_the_pages(run_dir):
-    first = report.write(run_dir)
-    notebook = nbformat.read(run_dir / "notebooks" / f"{NAME}.ipynb", as_version=4)
-    notebook.cells[0].source = "# Новое имя"
-    nbformat.write(notebook, run_dir / "notebooks" / f"{NAME}.ipynb")
-    assert report.write(run_dir) == first
-    assert "Новое имя" in (first.parent / f"{NAME}.html").read_text(encoding="utf-8")
+    assert page.duration(seconds) == expected
 
 
 def test_without_an_executed_notebook_it_is_an_error(tmp_path):

@@ -2,26 +2,27 @@
 
 import pytest
 
-from lib import code, params, runner
+from lib import files
 from lib.__main__ import main
 from lib.errors import UserError
-from lib.schema import STEPS
+from lib.models import encoder
+from lib.parameters import STEPS
+from lib.runs import fingerprints, parameter_files, runner
 
-DEMO = str(code.PROJECT / "params" / "demo.yaml")
-LOCAL = str(code.PROJECT / "params" / "local.yaml")
-
-
-def test_all_steps_are_chosen_in_order():
-    assert runner.choose_steps(None, None, None) == sorted(STEPS)
+DEMO = str(fingerprints.PROJECT / "params" / "demo.yaml")
+LOCAL = str(fingerprints.PROJECT / "params" / "local.yaml")
+FULL = str(fingerprints.PROJECT / "params" / "full.yaml")
 
 
 @pytest.mark.parametrize(
     ("first", "last", "only", "expected"),
     [
+        (None, None, None, ["01", "02", "03", "04", "05", "06"]),
         ("03", None, None, ["03", "04", "05", "06"]),
         (None, "2", None, ["01", "02"]),
         ("03_embed_corpus", "04", None, ["03", "04"]),
         (None, None, "5", ["05"]),
+        (None, None, "appendix_s", ["ap"]),
     ],
 )
 def test_step_choice(first, last, only, expected):
@@ -52,6 +53,7 @@ def test_wrong_step_choice_names_the_nearest(choice, named):
         (["-p", "sources=[local]"], ["data_dir", "needs a folder"]),
         (["-p", "sources=[local]", "-p", "data_dir=/nowhere/at/all"], ["/nowhere/at/all"]),
         (["-p", "base_model=embedded:e5-large"], ["embedded:e5-large", "embedded:e5-small"]),
+        (["-p", "start_model=nowhere"], ["nowhere"]),
         (["--from", "08"], ["no step '08'"]),
     ],
 )
@@ -68,17 +70,40 @@ def test_relative_folders_are_made_absolute(tmp_path, monkeypatch):
     """Notebooks run in their own folder, so a relative data_dir must not reach them."""
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
-    loaded = params.load(LOCAL, ["data_dir=mine", "base_model=jhu-clsp/mmBERT-base"])
-    steps = runner.absolute_paths(loaded).steps
+    given = ["data_dir=mine", "base_model=jhu-clsp/mmBERT-base", "start_model=mine"]
+    steps = runner.absolute_paths(parameter_files.load(LOCAL, given)).steps
     assert steps["01_gold_data"].data_dir == str(tmp_path / "mine")
     assert steps["02_base_classifier"].base_model == "jhu-clsp/mmBERT-base"
+    assert steps["02_base_classifier"].start_model == str(tmp_path / "mine")
+
+
+def test_a_hub_model_is_pinned_once(tmp_path, monkeypatch):
+    """A run that goes on later has the model it began with, also where the hub has a newer one."""
+    commits = iter(["first", "second"])
+    monkeypatch.setattr(encoder, "resolve_revision", lambda model, revision: next(commits))
+    chosen = list(STEPS)
+    for _ in range(2):
+        pinned = runner.with_revisions(parameter_files.load(FULL), chosen, tmp_path)
+        assert pinned.steps["02_base_classifier"].base_revision == "first"
+        assert pinned.steps["05_metric_learning"].base_revision == "first"
+    assert files.read_json(tmp_path / runner.REVISIONS) == {"jhu-clsp/mmBERT-base": "first"}
+    named = parameter_files.load(FULL, ["base_revision=mine"])
+    assert runner.with_revisions(named, chosen, tmp_path) == named
+
+
+def test_without_a_hub_the_full_configuration_says_what_to_do(tmp_path, capsys):
+    arguments = ["-p", "sources=[sample]", "-p", "precision=auto", "--outputs", str(tmp_path)]
+    assert main(["run", FULL, *arguments]) == 2
+    message = capsys.readouterr().err
+    assert "jhu-clsp/mmBERT-base" in message and "embedded:e5-small" in message
+    assert "Traceback" not in message
 
 
 def test_only_without_earlier_steps_says_which_is_missing(tmp_path, capsys):
     """This message comes from inside the notebook: it must arrive as clean as the others."""
     assert main(["run", DEMO, "--outputs", str(tmp_path), "--only", "04"]) == 2
     message = capsys.readouterr().err
-    assert "reads the artefacts of 01_gold_data, which is not complete" in message
+    assert "reads the artefacts of 0" in message and "which is not complete" in message
     assert "Traceback" not in message
 
 
@@ -95,11 +120,11 @@ def test_params_command_prints_yaml_that_loads_again(tmp_path, capsys):
     assert main(["params", DEMO, "-p", "seed=7"]) == 0
     printed = tmp_path / "printed.yaml"
     printed.write_text(capsys.readouterr().out, encoding="utf-8")
-    assert params.load(printed) == params.load(DEMO, ["seed=7"])
+    assert parameter_files.load(printed) == parameter_files.load(DEMO, ["seed=7"])
 
 
 def test_sources_command_lists_every_source(capsys):
-    from lib.registry import REGISTRY
+    from lib.data.registry import REGISTRY
 
     assert main(["sources"]) == 0
     listed = capsys.readouterr().out

@@ -1,11 +1,13 @@
+from itertools import islice
+from pathlib import Path
+
 import datasets
-import pandas as pd
 import pytest
 
-from lib import sources
+from lib.data import hub, sources
+from lib.data.registry import REGISTRY
 from lib.errors import SourceUnavailable, UserError
-from lib.registry import REGISTRY
-from lib.schema import GoldDataParams
+from lib.parameters import GoldDataParams
 
 
 def local(folder, **options):
@@ -19,107 +21,48 @@ def write(folder, name, content):
 
 
 def read(params):
-    """Rows of all frames as dicts."""
-    return [row for frame in sources.read(params) for row in frame.to_dict("records")]
+    """Rows of all portions as dicts."""
+    portions, _ = sources.portions(params)
+    rows = [row for portion in portions for row in portion.rows(Path("none"))]
+    return [dict(zip(sources.COLUMNS, row, strict=True)) for row in rows]
 
 
 HEAD = "text,label,source\n"
 GOOD = "Хорошо,positive,чат\n"
 
 
-@pytest.mark.parametrize(
-    ("content", "fragments"),
-    [
-        pytest.param(
-            "label,source\npositive,чат\n", ["no column 'text'", "label,source"], id="no text"
-        ),
-        pytest.param("text,source\nХорошо,чат\n", ["no column 'label'"], id="no label"),
-        pytest.param("text;label\nХорошо;positive\n", ["no column 'text'"], id="semicolons"),
-        pytest.param(
-            HEAD + GOOD + "Плохо,negativ,чат\n",
-            [
-                "line 3",
-                "column label",
-                "'negativ'",
-                "negative, neutral, positive",
-                "nearest: negative",
-            ],
-            id="unknown label",
-        ),
-        pytest.param(b"", ["is empty", "text,label,source"], id="empty file"),
-        pytest.param(HEAD, ["header but no rows"], id="header only"),
-        pytest.param(
-            HEAD + GOOD + ",positive,чат\n",
-            ["line 3", "column text", "empty", "skip_empty_texts"],
-            id="empty text",
-        ),
-        pytest.param(HEAD + '" \t",positive,чат\n', ["line 2", "column text"], id="only spaces"),
-        pytest.param(
-            (HEAD + GOOD).encode() + "Плохо,negative,чат\n".encode("cp1251"),
-            ["line 3", "not UTF-8", "0xcf"],
-            id="cp1251",
-        ),
-        pytest.param((HEAD + GOOD).encode("utf-16"), ["line 1", "not UTF-8"], id="utf-16"),
-        pytest.param(
-            HEAD + GOOD + "Плохо,negative\n", ["line 3", "2 fields", "header has 3"], id="too few"
-        ),
-        pytest.param(
-            HEAD + "Плохо, очень,negative,чат\n",
-            ["line 2", "4 fields", "header has 3", "quote"],
-            id="too many",
-        ),
-        pytest.param(
-            HEAD + GOOD + '"Плохо,negative,чат\n',
-            ["line 3", "not readable as CSV"],
-            id="truncated quote",
-        ),
-        pytest.param(
-            HEAD + GOOD + '"Плохо" очень,negative,чат\n',
-            ["line 3", "not readable as CSV"],
-            id="quote inside a field",
-        ),
-        pytest.param(
-            HEAD + '"Первая\nвторая\n\nчетвёртая",positive,чат\n' + GOOD + "Плохо,bad,чат\n",
-            ["line 7", "'bad'"],
-            id="after a record of several lines",
-        ),
-        pytest.param(
-            (HEAD + '"Первая\nвторая",positive,чат\nПлохо,bad,чат\n').replace("\n", "\r\n"),
-            ["line 4", "'bad'"],
-            id="windows line ends",
-        ),
-        pytest.param(
-            HEAD + GOOD + '"Плохо\nочень",bad,чат\n',
-            ["line 3", "'bad'"],
-            id="first line of the record itself",
-        ),
-        pytest.param(
-            HEAD + GOOD + "\n\nПлохо,bad,чат\n", ["line 5", "'bad'"], id="after blank lines"
-        ),
-    ],
-)
+BAD = [
+    ("label,source\npositive,чат\n", "no column 'text'|label,source"),
+    ("text;label\nХорошо;positive\n", "no column 'text'"),
+    (HEAD + GOOD + "Плохо,negativ,чат\n", "line 3, column label|'negativ'|nearest: negative"),
+    ("", "is empty|`text,label`"),
+    (HEAD, "header but no rows"),
+    ((HEAD + GOOD).encode() + "Плохо,negative,чат\n".encode("cp1251"), "line 3: not UTF-8|0xcf"),
+    ((HEAD + GOOD).encode("utf-16"), "line 1: not UTF-8"),
+    (HEAD + GOOD + "Плохо,negative\n", "line 3: 2 fields, expected 3"),
+    (HEAD + "Плохо, очень,negative,чат\n", "line 2: 4 fields, expected 3|quote"),
+    (HEAD + GOOD + '"Плохо,negative,чат\n', "line 3: not readable as CSV"),
+    (HEAD + GOOD + '"Плохо" очень,negative,чат\n', "line 3: not readable as CSV"),
+    (HEAD + '"Первая\n\nтретья",positive,чат\n' + GOOD + "Плохо,bad,чат\n", "line 6|'bad'"),
+    ((HEAD + '"1\n2",positive,чат\nПлохо,bad,чат\n').replace("\n", "\r\n"), "line 4|'bad'"),
+    (HEAD + GOOD + '"Плохо\nочень",bad,чат\n', "line 3|'bad'"),
+    (HEAD + GOOD + "\n\nПлохо,bad,чат\n", "line 5|'bad'"),
+]
+
+
+@pytest.mark.parametrize(("content", "fragments"), BAD, ids=range(len(BAD)))
 def test_bad_file_gives_one_error_with_file_and_place(tmp_path, content, fragments):
     path = write(tmp_path, "мои_train.csv", content)
     with pytest.raises(UserError) as error:
         read(local(tmp_path))
     message = str(error.value)
-    assert str(path) in message
-    assert "\n" not in message
-    for fragment in fragments:
-        assert fragment in message
+    assert message.startswith("source 'local': ") and str(path) in message and "\n" not in message
+    assert all(fragment in message for fragment in fragments.split("|")), message
 
 
-def test_empty_texts_can_be_left_to_cleaning(tmp_path):
+def test_empty_texts_are_left_to_cleaning(tmp_path):
     write(tmp_path, "a_train.csv", HEAD + ",positive,чат\n" + GOOD + '"  ",negative,чат\n')
-    texts = [row["text"] for row in read(local(tmp_path, skip_empty_texts=True))]
-    assert texts == ["", "Хорошо", "  "]
-
-
-def test_unknown_and_repeated_sources():
-    with pytest.raises(UserError, match=r"'samle'.*nearest valid name is 'sample'"):
-        read(GoldDataParams(sources=["samle"]))
-    with pytest.raises(UserError, match="sample is listed twice"):
-        read(GoldDataParams(sources=["sample", "sample"]))
+    assert [row["text"] for row in read(local(tmp_path))] == ["", "Хорошо", "  "]
 
 
 def test_values_arrive_as_written(tmp_path):
@@ -134,6 +77,7 @@ def test_values_arrive_as_written(tmp_path):
         "group": "local",
         "role": "gold",
         "split": None,
+        "left_out": None,
     }
 
 
@@ -148,10 +92,13 @@ def test_unlabelled_rows_of_gold_and_test_files(tmp_path, choice):
     write(tmp_path, "a_train.csv", "text,label\nс меткой,positive\nбез метки,\n")
     write(tmp_path, "a_test.csv", "text,label\nтест с меткой,positive\nтест без метки,\n")
     rows = read(local(tmp_path, unlabelled_gold=choice))
-    expected = {"с меткой": ("gold", None), "тест с меткой": ("gold", "test")}
-    if choice == "corpus":
-        expected["без метки"] = ("corpus", None)
-    assert {row["text"]: (row["role"], row["split"]) for row in rows} == expected
+    found = {row["text"]: (row["role"], row["split"], row["left_out"]) for row in rows}
+    assert found == {
+        "с меткой": ("gold", None, None),
+        "тест с меткой": ("gold", "test", None),
+        "тест без метки": ("corpus", None, "unlabelled"),
+        "без метки": ("corpus", None, "unlabelled" if choice == "drop" else None),
+    }
 
 
 def test_labels_of_corpus_files_are_kept_for_the_audit(tmp_path):
@@ -159,12 +106,6 @@ def test_labels_of_corpus_files_are_kept_for_the_audit(tmp_path):
     write(tmp_path, "b.csv", "text,label\nПлохо,negative\nНикак,\n")
     rows = [row for row in read(local(tmp_path)) if row["role"] == "corpus"]
     assert [(row["text"], row["label"]) for row in rows] == [("Плохо", "negative"), ("Никак", None)]
-
-
-def test_speech_is_no_label_of_your_own_files(tmp_path):
-    write(tmp_path, "a_train.csv", "text,label\nс днём,speech\n")
-    with pytest.raises(UserError, match="line 2, column label: unknown label 'speech'"):
-        read(local(tmp_path))
 
 
 def test_fingerprint_follows_content_and_role(tmp_path):
@@ -179,58 +120,64 @@ def test_fingerprint_follows_content_and_role(tmp_path):
     assert REGISTRY["ru_reviews"].revision in hub["ru_reviews"]
 
 
+def test_fingerprint_follows_the_entries_of_the_registry(monkeypatch):
+    params = GoldDataParams(sources=["headlines"])
+    before = sources.fingerprint(params)
+    other = REGISTRY["cedr"].model_copy(update={"joined": True})
+    monkeypatch.setitem(REGISTRY, "cedr", other)
+    assert sources.fingerprint(params) == before
+    monkeypatch.setitem(
+        REGISTRY, "headlines", REGISTRY["headlines"].model_copy(update={"joined": True})
+    )
+    assert sources.fingerprint(params) != before
+
+
 def test_sample_needs_nothing():
-    frames = list(sources.read(GoldDataParams(sources=["sample"])))
-    assert [list(frame.columns) for frame in frames] == [sources.COLUMNS] * 2
-    assert [set(frame["role"]) for frame in frames] == [{"gold"}, {"corpus"}]
-    assert set(frames[0]["label"]) == {"negative", "neutral", "positive"}
+    rows = read(GoldDataParams(sources=["sample"]))
+    labels = {
+        role: {row["label"] for row in rows if row["role"] == role} for role in ("gold", "corpus")
+    }
+    assert labels["gold"] == {"negative", "neutral", "positive"}
+    assert labels["corpus"] == {*labels["gold"], None}
 
 
 def on_the_hub(monkeypatch, rows):
     """Every split of every data set has these rows."""
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: rows)
+    monkeypatch.setattr(hub, "commit", lambda source, commits: "abc")
 
 
 @pytest.mark.parametrize(
-    ("name", "row", "label", "expected"),
+    ("name", "label", "expected"),
     [
-        ("ru_reviews", {"text": "а", "label": 3}, "'3'", "0, 1, 2;"),
-        ("ru_reviews", {"text": "а", "label": None}, "''", "0, 1, 2;"),
-        ("georeview", {"text": "а", "label": 5}, "'5'", "0, 1, 2, 3, 4;"),
-        (
-            "clapai_multilingual",
-            {"text": "а", "label": "mixed", "language": "ru"},
-            "'mixed'",
-            "negative, ",
-        ),
+        ("ru_reviews", 3, "unknown label '3'; expected 0, 1, 2;"),
+        ("ru_reviews", None, "unknown label ''; expected 0, 1, 2;"),
+        ("clapai_multilingual", "mixed", "unknown label 'mixed'; expected negative, neutral"),
     ],
 )
-def test_label_outside_the_mapping(monkeypatch, name, row, label, expected):
-    on_the_hub(
-        monkeypatch, [row | {"label": 0 if name != "clapai_multilingual" else "neutral"}, row]
-    )
+def test_label_outside_the_mapping(monkeypatch, name, label, expected):
+    on_the_hub(monkeypatch, [{"text": "а", "label": label, "language": "ru"}])
     with pytest.raises(UserError) as error:
         read(GoldDataParams(sources=[name]))
     assert not isinstance(error.value, SourceUnavailable)
-    message = str(error.value)
-    for fragment in (f"source '{name}'", REGISTRY[name].hub_id, "row 2", "column label"):
-        assert fragment in message
-    assert f"unknown label {label}; expected {expected}" in message
+    place = f"source '{name}': {REGISTRY[name].hub_id} split train, row 1, column label"
+    assert f"{place}: {expected}" in str(error.value)
+    assert "lib.data.registry" in str(error.value)
 
 
-@pytest.mark.parametrize(("label", "original"), [(1, "1"), (1.0, "1"), ("1", "1")])
-def test_whole_numbers_are_one_label_however_they_are_stored(monkeypatch, label, original):
+@pytest.mark.parametrize("label", [1, 1.0, "1", "1.0"])
+def test_whole_numbers_are_one_label_however_they_are_stored(monkeypatch, label):
     on_the_hub(monkeypatch, [{"text": "а", "label": label}])
     found = {(r["label"], r["original_label"]) for r in read(GoldDataParams(sources=["georeview"]))}
-    assert found == {("negative", original)}
+    assert found == {("negative", "1")}
 
 
-def test_labels_of_other_languages_do_not_matter_and_are_counted(monkeypatch):
+def test_labels_of_other_languages_do_not_matter(monkeypatch):
     rows = [{"text": "x", "label": "mixed", "language": "de"}] * 3
     on_the_hub(monkeypatch, [*rows, {"text": "да", "label": "positive", "language": "ru"}])
-    train, *_ = sources.read(GoldDataParams(sources=["clapai_multilingual"]))
-    assert train["text"].tolist() == ["да"]
-    assert train.attrs["left_out"] == {"clapai_multilingual": {"other language": 3}}
+    found = read(GoldDataParams(sources=["clapai_multilingual"]))[:4]
+    assert [row["left_out"] for row in found] == ["other language"] * 3 + [None]
+    assert [row["text"] for row in found] == [None] * 3 + ["да"]
 
 
 def test_a_filter_that_no_row_passes_is_a_mistake(monkeypatch):
@@ -256,95 +203,47 @@ def test_texts_that_are_no_text(monkeypatch, text, expected):
             read(GoldDataParams(sources=["headlines"]))
 
 
-@pytest.mark.parametrize(
-    "error",
-    [ConnectionError("no route to host\nmore"), ConnectionError(), TimeoutError()],
-    ids=["with text", "without text", "time-out"],
-)
-def test_without_network_the_error_says_what_to_do(monkeypatch, error):
-    def offline(*args, **kwargs):
+@pytest.mark.parametrize("error", [ConnectionError("no route\nmore"), TimeoutError()])
+@pytest.mark.parametrize("given", [0, 2])
+def test_without_network_the_error_says_what_to_do(monkeypatch, error, given):
+    def stream(*args, **options):
+        yield from [{"text": "текст", "label": 1}] * given
         raise error
 
-    monkeypatch.setattr(datasets, "load_dataset", offline)
+    monkeypatch.setattr(datasets, "load_dataset", stream)
     with pytest.raises(SourceUnavailable) as caught:
         read(GoldDataParams(sources=["ru_reviews"]))
     message = str(caught.value)
     for fragment in (
-        "'ru_reviews'",
-        "ai-forever/ru-reviews-classification",
-        "split train",
-        type(error).__name__,
-        "HF_HUB_OFFLINE",
-        "sources: [local]",
-        "skip_unavailable",
+        *("'ru_reviews'", "ai-forever/ru-reviews-classification split train", "HF_HUB_OFFLINE"),
+        *(type(error).__name__, "sources: [local]", "skip_unavailable"),
     ):
         assert fragment in message
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("given", [0, 1, 2], ids="after {} rows".format)
-def test_a_network_that_fails_while_reading_gives_the_same_error(monkeypatch, given):
-    def stream(*args, **kwargs):
-        for number in range(given):
-            yield {"text": f"текст {number}", "label": 1}
-        raise ConnectionError("reset by peer")
-
-    monkeypatch.setattr(datasets, "load_dataset", stream)
-    with pytest.raises(SourceUnavailable, match=r"'ru_reviews'.*ConnectionError: reset by peer"):
-        read(GoldDataParams(sources=["ru_reviews"]))
-
-
-def test_the_real_library_without_a_hub():
-    """The tests run with HF_HUB_OFFLINE=1."""
-    with pytest.raises(SourceUnavailable, match=r"'cedr'.*mteb/CEDRClassification \(split train\)"):
-        read(GoldDataParams(sources=["cedr"]))
-
-
-@pytest.mark.parametrize("count", [1, 3, 6, 7])
-def test_hub_rows_come_in_chunks_and_none_is_lost(monkeypatch, count):
+def test_hub_splits_are_streamed_at_their_revision(monkeypatch):
     asked = []
 
-    def stream(hub_id, config, *, split, revision, streaming):
-        asked.append((hub_id, config, split, revision, streaming))
-        return [{"text": f"{split} {number}", "label": number % 3} for number in range(count)]
+    def stream(hub_id, config, **options):
+        asked.append((hub_id, config, options))
+        yield {"text": options["split"], "label": 1}
 
     monkeypatch.setattr(datasets, "load_dataset", stream)
-    monkeypatch.setattr(sources, "CHUNK", 3)
-    frames = list(sources.read(GoldDataParams(sources=["ru_reviews"])))
-    sizes = {1: [1], 3: [3], 6: [3, 3], 7: [3, 3, 1]}
-    assert [len(frame) for frame in frames] == sizes[count] * 3
-    texts = [text for frame in frames for text in frame["text"]]
-    assert texts == [f"{s} {n}" for s in ("train", "validation", "test") for n in range(count)]
-    official = {text for frame in frames for text in frame.loc[frame["split"] == "test", "text"]}
-    assert official == {f"test {number}" for number in range(count)}
-    assert asked == [
-        (
-            "ai-forever/ru-reviews-classification",
-            None,
-            split,
-            "f6d2c31f4dc6b88f468552750bfec05b4b41b05a",
-            True,
-        )
-        for split in ("train", "validation", "test")
+    rows = read(GoldDataParams(sources=["ru_reviews"]))
+    splits = ("train", "validation", "test")
+    assert [(row["text"], row["split"]) for row in rows] == [
+        *(("train", None), ("validation", None), ("test", "test")),
     ]
+    entry = REGISTRY["ru_reviews"]
+    options = {"revision": entry.revision, "streaming": True}
+    assert asked == [(entry.hub_id, None, {"split": split} | options) for split in splits]
 
 
 def test_an_empty_hub_split_is_a_mistake(monkeypatch):
     on_the_hub(monkeypatch, [])
-    with pytest.raises(UserError, match="'headlines': train has no rows"):
+    with pytest.raises(UserError, match="'headlines': train has no row"):
         read(GoldDataParams(sources=["headlines"]))
-
-
-def test_two_sentences_of_a_row_may_come_in_two_frames(monkeypatch):
-    on_the_hub(monkeypatch, [{"sentence1": f"{n}a", "sentence2": f"{n}b"} for n in range(5)])
-    monkeypatch.setattr(sources, "CHUNK", 3)
-    frames = list(sources.portions(GoldDataParams(sources=["terra"]))[0].frames())
-    assert [frame["text"].tolist() for frame in frames] == [
-        ["0a", "0b", "1a"],
-        ["1b", "2a", "2b"],
-        ["3a", "3b", "4a"],
-        ["4b"],
-    ]
 
 
 # --- portions ------------------------------------------------------------------------------------
@@ -353,94 +252,50 @@ def test_two_sentences_of_a_row_may_come_in_two_frames(monkeypatch):
 def test_portions_are_files_and_splits_in_the_order_of_the_sources(tmp_path):
     for name in ("b_train.csv", "a_train.jsonl.gz", "c.tsv"):
         write(tmp_path, name, b"")
-    found = sources.portions(local(tmp_path, sources=["terra", "local", "sample", "ru_reviews"]))
-    assert [portion.name for portion in found] == [
-        *("terra/train", "terra/dev"),
-        *("local/a_train.jsonl.gz", "local/b_train.csv", "local/c.tsv"),
-        *("sample/gold.csv", "sample/corpus.csv"),
-        *("ru_reviews/train", "ru_reviews/validation", "ru_reviews/test"),
+    found, _ = sources.portions(local(tmp_path, sources=["terra", "local", "sample", "ru_reviews"]))
+    assert [(p.source.name, getattr(p.part, "name", p.part), p.role) for p in found] == [
+        *(("terra", "train", "corpus"), ("terra", "dev", "corpus")),
+        *(("local", "a_train.jsonl.gz", "gold"), ("local", "b_train.csv", "gold")),
+        *(("local", "c.tsv", "corpus"), ("sample", "gold.csv", "gold")),
+        *(("sample", "corpus.csv", "corpus"), ("ru_reviews", "train", "gold")),
+        *(("ru_reviews", "validation", "gold"), ("ru_reviews", "test", "test")),
     ]
-    assert [portion.source.name for portion in found][:3] == ["terra", "terra", "local"]
 
 
-def test_a_portion_gives_the_same_frames_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK", 2)
-    rows = [f"текст {n},{'positive' if n % 3 else ''}\n" for n in range(9)]
-    write(tmp_path, "a_train.csv", "text,label\n" + "".join(rows))
-    (portion,) = sources.portions(local(tmp_path, unlabelled_gold="drop"))
-    first, second = list(portion.frames()), list(portion.frames())
-    assert [len(frame) for frame in first] == [2, 2, 2]
-    assert [frame.attrs["left_out"] for frame in first] == [{"a_train": {"unlabelled": 1}}] * 3
-    for one, other in zip(first, second, strict=True):
-        pd.testing.assert_frame_equal(one, other)
-        assert one.attrs == other.attrs
-
-
-def test_rows_left_out_at_the_end_are_counted_in_a_frame_without_rows(tmp_path):
-    write(tmp_path, "a_test.csv", "text,label\nодин,\nдва,\n")
-    write(tmp_path, "b_train.csv", HEAD + GOOD)
-    test, train = sources.portions(local(tmp_path))
-    (frame,) = test.frames()
-    assert (list(frame.columns), len(frame)) == (sources.COLUMNS, 0)
-    assert frame.attrs["left_out"] == {"a_test": {"unlabelled": 2}}
-    assert [frame.attrs["left_out"] for frame in train.frames()] == [{}]
-
-
-def test_rows_are_read_when_they_are_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "CHUNK", 2)
+def test_rows_are_read_when_they_are_asked_for(tmp_path):
     write(tmp_path, "a_train.csv", HEAD + GOOD * 2 + "Плохо,bad,чат\n")
-    frames = sources.read(local(tmp_path))
-    assert len(next(frames)) == 2
+    ((portion,), _) = sources.portions(local(tmp_path))
+    rows = portion.rows(tmp_path)
+    assert len(list(islice(rows, 2))) == 2
     with pytest.raises(UserError, match="line 4"):
-        next(frames)
-
-
-# --- one data set under two names, and none at all -----------------------------------------------
+        next(rows)
 
 
 @pytest.mark.parametrize(
-    ("hub_id", "other", "fragments"),
+    ("name", "missing"),
     [
-        ("mteb/GeoreviewClassification", "georeview", ["as gold and as corpus"]),
-        ("ai-forever/georeview-classification", "georeview", ["as gold and as corpus"]),
-        ("AI-Forever/ru-reviews-classification", "ru_reviews", ["used twice"]),
-        ("clapAI/MultiLingualSentiment", "clapai_multilingual", ["used twice"]),
+        ("rusentiment", "rusentiment_random_posts.*"),
+        ("ru_tweetcorp", "negative.csv"),
+        ("yandex_1m", "corpus.en_ru.1m.ru"),
     ],
-    ids=["same id", "its original", "upper case", "filtered"],
 )
-def test_one_hub_data_set_under_two_names(hub_id, other, fragments):
-    params = GoldDataParams(sources=["rusentiment", other], rusentiment_hub_id=hub_id)
-    with pytest.raises(UserError) as error:
-        sources.check(params)
-    for fragment in (*fragments, "'rusentiment'", f"'{other}'", hub_id.lower(), "remove one"):
-        assert fragment in str(error.value)
-
-
-@pytest.mark.parametrize("name", ["rusentiment", "ru_tweetcorp", "yandex_1m"])
-def test_files_that_must_be_fetched_and_are_not_there(tmp_path, name):
+def test_files_that_must_be_fetched_and_are_not_there(tmp_path, name, missing):
     write(tmp_path, "rusentiment_test.csv", "label,text\n")
     write(tmp_path, "positive.csv", "")
     sure = GoldDataParams(sources=["sample", name], data_dir=str(tmp_path))
     with pytest.raises(SourceUnavailable) as error:
-        sources.portions(sure)
-    expected = {
-        "rusentiment": ["rusentiment_random_posts.*", "rusentiment_preselected_posts.*"],
-        "ru_tweetcorp": ["negative.csv"],
-        "yandex_1m": ["corpus.en_ru.1m.ru"],
-    }
-    for fragment in (f"'{name}'", *expected[name], str(tmp_path), "skip_unavailable"):
+        sources.check(sure)
+    for fragment in (f"'{name}'", missing, str(tmp_path), "skip_unavailable"):
         assert fragment in str(error.value)
 
     skipping = sure.model_copy(update={"skip_unavailable": True})
     assert sources.fingerprint(skipping)[name] == "unavailable"
-    *sample, missing = sources.portions(skipping)
-    assert [portion.name for portion in sample] == ["sample/gold.csv", "sample/corpus.csv"]
-    assert (missing.name, missing.source.name) == (name, name)
-    with pytest.raises(SourceUnavailable):
-        next(missing.frames())
+    found, unavailable = sources.portions(skipping)
+    assert [portion.source.name for portion in found] == ["sample", "sample"]
+    assert unavailable == {name: str(error.value)}
 
 
 def test_your_own_missing_files_are_never_skipped(tmp_path):
     with pytest.raises(UserError, match="no gold file") as error:
-        sources.portions(local(tmp_path, skip_unavailable=True))
+        sources.check(local(tmp_path, skip_unavailable=True))
     assert not isinstance(error.value, SourceUnavailable)

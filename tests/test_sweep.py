@@ -1,14 +1,25 @@
-"""Sweep files: points, names, and one clear message for what is wrong."""
+"""Sweep files, their points, and the comparison against independent computations."""
 
+import shutil
+
+import joblib
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score
 
-from lib import code, params, sweep
-from lib.__main__ import main
+from lib import files, metrics
+from lib.data import tables
 from lib.errors import UserError
+from lib.models import encoder
+from lib.parameters import STEPS
+from lib.runs import sweep
+from lib.runs.fingerprints import PROJECT
 
-DEMO = code.PROJECT / "params" / "demo.yaml"
-SWEEPS = sorted((code.PROJECT / "params" / "sweeps").glob("*.yaml"))
+DEMO = PROJECT / "params" / "demo.yaml"
+SWEEPS = sorted((PROJECT / "params" / "sweeps").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -25,125 +36,70 @@ def write(tmp_path):
     return write
 
 
-def steps(point):
-    return point.params.steps
-
-
 def test_the_grid_is_crossed_with_the_variants(write):
-    loaded = sweep.load(
-        write(
-            grid={"lambda_metric": [0.0, 0.1], "seed": [0, 1, 2]},
-            variants={"base": {"last": "02"}, "full": {"05.temperature": 0.2}},
-            compare_with="base",
-            set={"05_metric_learning": {"steps": 7}},
-        )
+    path = write(
+        grid={"lambda_metric": [[0.0], [0.1, 0.5]], "seed": [0, 1, 2]},
+        variants={"base": {"last": "02"}, "full": {"05.temperature": 0.2}},
+        compare_with="base",
+        set={"05.steps": 7, "batch_size": 4},
     )
-    assert loaded.axes == ["lambda_metric", "seed"]
+    loaded = sweep.load(path, ["batch_size=8", "05.evaluations=1"])
+    assert loaded.axes == ["variant", "lambda_metric"]
     assert len({point.name for point in loaded.points}) == len(loaded.points) == 12
     point = loaded.points[-1]
-    assert point.name == point.params.run == "full__lambda_metric-0.1__seed-2"
-    assert (point.variant, point.values) == ("full", {"lambda_metric": 0.1, "seed": 2})
-    training = steps(point)["05_metric_learning"]
-    assert (training.lambda_metric, training.temperature, training.steps) == ([0.1], 0.2, 7)
-    assert {values.seed for values in steps(point).values()} == {2}
-    assert [name[:2] for name in point.steps] == ["01", "02", "03", "04", "05"]
+    assert point.name == point.params.run == "full__lambda_metric-0.1-0.5__seed-2"
+    assert (point.variant, point.values) == ("full", {"lambda_metric": [0.1, 0.5], "seed": 2})
+    training = point.params.steps["05_metric_learning"]
+    assert (training.lambda_metric, training.temperature) == ([0.1, 0.5], 0.2)
+    assert (training.steps, training.evaluations) == (7, 1)
+    assert point.params.steps["02_base_classifier"].batch_size == 8
+    assert {values.seed for values in point.params.steps.values()} == {2}
     assert [len(point.steps) for point in loaded.points] == 6 * [2] + 6 * [5]
 
 
-def test_command_line_is_stronger_than_set_and_base_can_be_another_file(write, tmp_path):
+def test_base_can_be_another_file(write, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text("epochs: 9\n01_gold_data: {sources: [sample]}\n", encoding="utf-8")
-    path = write(set={"batch_size": 4, "evaluations": 3})
-    (point, _) = sweep.load(path, ["batch_size=8"], base=other).points
-    base = steps(point)["02_base_classifier"]
-    assert (base.batch_size, base.epochs) == (8, 9)
-    assert steps(point)["05_metric_learning"].evaluations == 3
-
-
-def test_variants_of_another_file_and_the_own_one_wins(write, tmp_path):
-    variants = {"base": {"last": "02"}, "few": {"05.steps": 3}, "many": {"05.steps": 9}}
-    write(variants=variants, set={"05.temperature": 0.3}).rename(tmp_path / "other.yaml")
-    path = write(
-        variants_of="other.yaml", variants={"few": {"05.steps": 4}, "own": {}}, grid={"seed": [7]}
-    )
-    points = sweep.load(path).points
-    assert [point.variant for point in points] == ["base", "few", "many", "own"]
-    trained = [steps(point)["05_metric_learning"] for point in points[1:3]]
-    assert [(values.steps, values.temperature) for values in trained] == [(4, 0.1), (9, 0.1)]
-    assert {point.values["seed"] for point in points} == {7}
-
-
-def test_the_file_of_the_variants_must_have_some(write, tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.yaml does not exist"):
-        sweep.load(write(variants_of="nowhere.yaml"))
-    write().rename(tmp_path / "other.yaml")
-    with pytest.raises(UserError, match=r"variants_of: .*other\.yaml has no variants of its own"):
-        sweep.load(write(variants_of="other.yaml"))
-
-
-def test_what_a_variant_does_not_have_stays_as_it_is(write):
-    loaded = sweep.load(write(grid=None, variants={"a": None, "b": {"min_purity": 0.2}}))
-    assert [point.name for point in loaded.points] == ["a", "b"]
-    assert [steps(p)["04_cluster_purity"].min_purity for p in loaded.points] == [0.9, 0.2]
-
-
-def test_rounds_are_a_parameter_of_the_run(write):
-    loaded = sweep.load(write(grid={"rounds": [1, 2]}))
-    assert [point.params.rounds for point in loaded.points] == [1, 2]
+    point, _ = sweep.load(write(), base=other).points
+    assert point.params.steps["02_base_classifier"].epochs == 9
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_the_sweep_files_of_the_project_are_valid(path):
     loaded = sweep.load(path)
-    assert loaded.name == path.stem
-    assert len(loaded.points) >= 2
-
-
-@pytest.mark.parametrize("name", ["lambda", "temperature", "purity", "confidence", "clusters"])
-def test_sweeps_that_choose_are_small_and_see_validation_only(name):
-    """They run as they are: on the demo's data, which a fresh checkout has."""
-    loaded = sweep.load(code.PROJECT / "params" / "sweeps" / f"{name}.yaml")
-    assert loaded.measure == "validation" and len(loaded.points) <= 5
-    demo = params.load(DEMO)
-    assert all(steps(p)["01_gold_data"] == demo.steps["01_gold_data"] for p in loaded.points)
+    assert loaded.name == path.stem and len(loaded.points) >= 2
+    assert (loaded.measure == "test") == (path.stem == "ablation")
 
 
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"grid": {"min_purty": [0.5]}}, ["point min_purty-0.5", "min_purty", "'min_purity'"]),
-        ({"grid": {"min_purity": [0.5, 1.5]}}, ["point min_purity-1.5", "got 1.5", "<= 1.0"]),
-        ({"grid": {"min_purity": []}}, ["min_purity", "empty list"]),
-        ({"grid": {"min_purity": 0.5}}, ["grid.min_purity", "0.5", "list"]),
-        ({"grid": {"min_purity": [0.5, 0.5]}}, ["two points", "'min_purity-0.5'"]),
-        ({"grid": {"min_purity": [0.9, 0.9000000001]}}, ["two points"]),
-        ({"grid": {"seed": [0], "05.seed": [1]}}, ["seed", "same parameter"]),
-        ({"variants": {"a": {"04.min_purity": 0.1}}}, ["'a'", "min_purity", "grid"]),
-        ({"grid": {"steps": [9]}, "variants": {"a": {"05.steps": 9}}}, ["'a'", "05.steps"]),
+        ({"grid": {"min_purty": [0.5]}}, ["min_purty-0.5: ", "'min_purity'"]),
+        ({"grid": {"min_purity": [0.5, 1.5]}}, ["min_purity-1.5: ", "got 1.5", "<= 1.0"]),
+        ({"grid": {"min_purity": []}}, ["min_purity", "at least 1"]),
+        ({"grid": {"min_purity": 0.5}}, ["grid.min_purity", "list"]),
+        ({"grid": {"min_purity": [0.5, 0.5]}}, ["min_purity-0.5: two points"]),
+        ({"variants": {"a": {"04.min_purity": 0.1}}}, ["min_purity is set by the grid"]),
         ({"variants": {"a": {}}, "compare_with": "b"}, ["no variant 'b'", "'a'"]),
-        ({"variants": {"a": {"last": "01"}}}, ["01_gold_data", "no model"]),
+        ({"variants": {"a": {"last": "01"}}}, ["01 leaves no model"]),
         ({"variants": {"a": {"last": "09"}}}, ["no step '09'"]),
         ({"grid": None}, ["nothing to sweep"]),
-        ({"gird": {}}, ["gird", "grid"]),
-        ({"measure": "gold"}, ["measure", "'gold'", "'test'"]),
-        ({"name": "a/b"}, ["'a/b'", "folder name"]),
-        ({"name": ".."}, ["'..'", "folder name"]),
+        ({"gird": {}}, ["gird", "Unexpected"]),
+        ({"measure": "gold"}, ["measure", "'test'"]),
+        ({"name": "a/b"}, ["name", "match"]),
         ({"name": None}, ["name", "required"]),
         ({"base": "nowhere.yaml"}, ["nowhere.yaml does not exist"]),
-        ({"grid": {"run": ["a", "b"]}}, ["run", "names of their own"]),
-        ({"grid": {"rounds": [0]}}, ["rounds", ">= 1", "got 0"]),
     ],
 )
 def test_what_is_wrong_with_a_sweep_file_is_said(write, changes, parts):
     with pytest.raises(UserError) as caught:
         sweep.load(write(**changes))
-    message = str(caught.value)
-    assert all(part in message for part in parts), message
+    assert all(part in str(caught.value) for part in parts), caught.value
 
 
 @pytest.mark.parametrize("override", ["min_purity=0.3", "04.min_purity=0.3", "run=mine"])
 def test_the_command_line_cannot_set_what_is_swept(write, override):
-    with pytest.raises(UserError, match=f"-p {override.split('=')[0]}"):
+    with pytest.raises(UserError, match=f"-p {override.split('=')[0]}: the sweep sets"):
         sweep.load(write(), [override])
 
 
@@ -153,11 +109,172 @@ def test_a_problem_of_many_points_is_said_once(write):
     assert str(caught.value).count("epochs") == 1
 
 
-def test_command_answers_bad_input_before_anything_runs(write, tmp_path, capsys):
-    outputs = tmp_path / "outputs"
-    path = str(write(set={"base_model": "embedded:e5-large"}))
-    assert main(["sweep", path, "--outputs", str(outputs)]) == 2
-    assert "embedded:e5-small" in capsys.readouterr().err
-    assert main(["sweep", path, "--outputs", str(outputs), "--jobs", "0"]) == 2
-    assert "--jobs 0" in capsys.readouterr().err
-    assert not outputs.exists()
+def test_a_failed_point_is_named_and_the_others_go_on(write, monkeypatch, tmp_path, caplog):
+    ran = []
+
+    def run(params, *, last, outputs, render):
+        assert (outputs, render) == (tmp_path / "s", False)
+        ran.append((params.run, last))
+        if params.run.endswith("0.6"):
+            raise UserError("no pseudo-label is left")
+        return int(params.run.endswith("0.7"))
+
+    monkeypatch.setattr(sweep.runner, "run", run)
+    loaded = sweep.load(write(grid={"min_purity": [0.5, 0.6, 0.7, 0.8]}, last="04"))
+    with joblib.parallel_config(backend="threading"):
+        failed = sweep.run(loaded, tmp_path, jobs=2)
+    assert sorted(failed) == ["min_purity-0.6", "min_purity-0.7"]
+    assert sorted(ran) == [(point.name, "04_cluster_purity") for point in loaded.points]
+    assert "min_purity-0.6: failed: no pseudo-label is left" in caplog.text
+
+
+def test_bad_input_is_said_before_anything_runs(write, tmp_path):
+    with pytest.raises(UserError, match="embedded:e5-small"):
+        sweep.run(sweep.load(write(set={"base_model": "embedded:e5-large"})), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --- the comparison --------------------------------------------------------------------------
+
+SIZES = {"validation": 120, "test": 300, "audit": 200}
+
+
+def made_up(point, measure):
+    """Predictions of a variant: right in a share of 0.4 (base) or 0.7; of a test text twice."""
+    frames = []
+    for number, split in enumerate(sweep.SPLITS[measure]):
+        size, rng = SIZES[split], np.random.default_rng(number)
+        label = rng.choice(3, size)
+        source = rng.choice(["а", "б"], size) if split == "audit" else "gold"
+        rng = np.random.default_rng([number, point.values["seed"], len(point.variant)])
+        right = rng.random(size) < (0.4 if point.variant == "base" else 0.7)
+        ids = [f"{split}{i}" for i in range(size - 1)] + [f"{split}0"]
+        frame = pd.DataFrame({"text_id": ids, "source": source, "split": split, "label": label})
+        frames.append(frame.assign(predicted=np.where(right, label, rng.choice(3, size))))
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture
+def compared(write, monkeypatch, tmp_path):
+    """A sweep whose points are complete and have made-up predictions."""
+    monkeypatch.setattr(sweep, "predictions", lambda point, _, measure: made_up(point, measure))
+    monkeypatch.setattr(
+        sweep.steps, "is_current", lambda step, run_dir, _: (run_dir / step).exists()
+    )
+    loaded = sweep.load(
+        write(
+            grid={"seed": [0, 1, 2]},
+            variants={"base": {"last": "02"}, "full": {}},
+            compare_with="base",
+            measure="test",
+        )
+    )
+    for point in loaded.points:
+        for step in point.steps:
+            kept = [{"name": "kept_share", "value": 0.25}] if step[:2] == "04" else []
+            files.write_json(tmp_path / point.name / step / "metrics.json", kept)
+    return loaded
+
+
+def test_one_row_per_point_and_data_set(compared, tmp_path):
+    sweep.write(compared, tmp_path)
+    table = pd.read_csv(tmp_path / "comparison.csv").set_index(["point", "dataset", "split"])
+    assert len(table) == 6 * 4  # gold test, all audit texts, two audit sources
+    for point in compared.points:
+        frame = made_up(point, "test").query("split == 'test'")
+        row = table.loc[point.name, "gold", "test"]
+        expected = f1_score(frame["label"], frame["predicted"], average="macro")
+        assert row["macro_f1"] == pytest.approx(expected, abs=1e-5)
+        expected = accuracy_score(frame["label"], frame["predicted"])
+        assert row["accuracy"] == pytest.approx(expected, abs=1e-5)
+        label, predicted = frame["label"].to_numpy(), frame["predicted"].to_numpy()
+        about = {"dataset": "gold", "split": "test", "samples": 20_000, "seed": 3}
+        known = metrics.evaluate(label, predicted, model="x", **about)[0]
+        found = [row["macro_f1_texts_low"], row["macro_f1_texts_high"]]
+        assert found == pytest.approx([known["low"], known["high"]], abs=0.006)
+        if point.variant == "full":
+            base = next(p for p in compared.points[:3] if p.values == point.values)
+            other = made_up(base, "test").query("split == 'test'")["predicted"].to_numpy()
+            known = metrics.compare(label, other, predicted, **about)[0]
+            found = row[["difference", "difference_texts_low", "difference_texts_high"]].tolist()
+            assert found[0] == pytest.approx(known["value"], abs=1e-5)
+            assert found[1:] == pytest.approx([known["low"], known["high"]], abs=0.01)
+            assert row["kept_share"] == 0.25
+        else:
+            assert row[["difference", "kept_share"]].isna().all()
+
+
+def test_means_over_seeds(compared, tmp_path, capsys):
+    sweep.write(compared, tmp_path)
+    points = pd.read_csv(tmp_path / "comparison.csv").query("dataset == 'gold'")
+    table = pd.read_csv(tmp_path / "seeds.csv").set_index(["variant", "dataset"])
+    assert len(table) == 2 * 4 and set(table["seeds"]) == {3}
+    row = table.loc["full", "gold"]
+    for name in ("macro_f1", "difference"):
+        values = points.loc[points["variant"] == "full", name]
+        expected = stats.t.interval(0.95, 2, values.mean(), stats.sem(values))
+        assert row[name] == pytest.approx(values.mean(), abs=1e-5)
+        assert row[[f"{name}_low", f"{name}_high"]].tolist() == pytest.approx(expected, abs=1e-5)
+    assert table.loc[("full", "all audit texts"), "texts"] == SIZES["audit"]
+    printed = capsys.readouterr().out
+    assert "all audit texts" in printed and f"{row['macro_f1']:.3f} [" in printed
+    assert (tmp_path / "comparison.png").stat().st_size > 5000
+
+
+def test_interval_over_texts_of_a_mean_over_seeds(compared, tmp_path):
+    """Against a bootstrap that draws the texts themselves, the same ones for all seeds."""
+    sweep.write(compared, tmp_path)
+    row = pd.read_csv(tmp_path / "seeds.csv").set_index(["variant", "dataset"]).loc["full", "gold"]
+    frames = [made_up(point, "test").query("split == 'test'") for point in compared.points]
+    label = frames[0]["label"].to_numpy()
+    rng, values = np.random.default_rng(5), []
+    for _ in range(1500):
+        drawn = rng.integers(len(label), size=len(label))
+        scores = [metrics.macro_f1(label[drawn], f["predicted"].to_numpy()[drawn]) for f in frames]
+        values.append(np.mean(scores[3:]) - np.mean(scores[:3]))
+    found = row[["difference_texts_low", "difference_texts_high"]].tolist()
+    assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.01)
+
+
+def test_incomplete_points_are_left_out(compared, tmp_path, caplog):
+    for point in compared.points[1:]:
+        shutil.rmtree(tmp_path / point.name / "02_base_classifier")
+    assert set(sweep.write(compared, tmp_path)["variant"]) == {"base"}
+    shutil.rmtree(tmp_path / compared.points[0].name)
+    assert sweep.write(compared, tmp_path).empty
+    assert "nothing to compare" in caplog.text
+
+
+def test_predictions_of_a_real_model_are_made_once(tiny_checkpoint, write, tmp_path, monkeypatch):
+    run_dir = tmp_path / "point"
+    model = encoder.new_classifier(tiny_checkpoint, pooling="cls", max_tokens=32, seed=0)
+    encoder.save_classifier(model, run_dir / "02_base_classifier" / "model")
+    gold = pd.DataFrame({"text": ["хорошо", "плохо", "день", "ужас"], "label": [2, 0, 1, 0]})
+    gold = gold.assign(text_id=list("абвг"), source="х")
+    gold["split"] = ["train", "validation", "test", "test"]
+    source = run_dir / "01_gold_data" / "tables"
+    files.write_parquet(source / "gold.parquet", gold)
+    corpus = pd.DataFrame({"text_id": ["д", "е"], "text": ["да", "нет"], "source": "у"})
+    corpus["audit_label"] = pd.array([2, None], dtype="Int8")
+    tables.write_corpus(corpus, source / "corpus" / "part-0.parquet")
+    for step, file in (("01_gold_data", "tables/gold.parquet"), ("02_base_classifier", "model/x")):
+        files.write_json(run_dir / step / "manifest.json", {"outputs": {file: "1"}})
+    path = write(set={"precision": "float32", "device": "cpu"}, last="04")
+    point = sweep.load(path).points[0]
+    found = sweep.predictions(point, run_dir, "test")
+    assert found["text_id"].tolist() == ["в", "г", "д"]
+    assert found["split"].tolist() == ["test", "test", "audit"]
+    assert found["label"].tolist() == [1, 0, 2] and "text" not in found
+    logits = model.model.eval()(
+        **model.tokenizer(["день", "ужас", "да"], padding=True, return_tensors="pt")
+    )
+    assert found["predicted"].tolist() == logits.logits.argmax(1).tolist()
+    monkeypatch.setattr(encoder, "load_classifier", lambda *_: pytest.fail("made again"))
+    pd.testing.assert_frame_equal(sweep.predictions(point, run_dir, "test"), found)
+    monkeypatch.undo()
+    assert sweep.predictions(point, run_dir, "validation")["text_id"].tolist() == ["б"]
+
+
+def test_steps_are_in_the_order_of_their_names():
+    """`predictions` finds the last model by comparing names."""
+    assert list(STEPS) == sorted(STEPS)

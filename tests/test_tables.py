@@ -1,7 +1,9 @@
+import numpy as np
 import pandas as pd
 import pytest
 
-from lib import tables
+from lib.data import tables
+from lib.errors import UserError
 
 
 @pytest.fixture
@@ -11,12 +13,12 @@ def corpus(tmp_path):
         {
             "text_id": [f"{number:016x}" for number in range(6)],
             "text": [f"текст <b>{number}</b>\n" for number in range(6)],
-            "source": list("aabbcc"),
+            "source": list("aabbca"),
             "audit_label": pd.array([0, None, 1, None, 2, None], dtype="Int8"),
         }
     )
     for number, part in enumerate((frame[:2], frame[:0], frame[2:])):
-        tables.write_corpus(part, tmp_path / f"part-{number:05d}.parquet", b"note %d" % number)
+        tables.write_corpus(part, tmp_path / f"part-{number:05d}.parquet")
     return frame, tmp_path
 
 
@@ -25,21 +27,36 @@ def test_a_corpus_survives_writing(corpus):
     read = tables.read_corpus(directory)
     assert read.astype(object).equals(frame.astype(object))
     assert str(read["audit_label"].dtype) == "Int8"
-    assert [tables.read_note(part) for part in tables.corpus_parts(directory)] == [
-        b"note 0",
-        b"note 1",
-        b"note 2",
-    ]
+    batches = list(tables.batches(directory, ["text_id"]))
+    assert [text_id for batch in batches for text_id in batch["text_id"].to_pylist()] == (
+        frame["text_id"].tolist()
+    )
 
 
 def test_only_the_chosen_texts_are_read(corpus):
     frame, directory = corpus
     chosen = frame["text_id"][[4, 1, 5]]
-    assert tables.read_corpus(directory, text_ids=chosen).index.tolist() == [0, 1, 2]
     read = tables.read_corpus(directory, text_ids=chosen)
-    assert read["text_id"].tolist() == sorted(chosen)
+    assert read["text_id"].tolist() == sorted(chosen) and read.index.tolist() == [0, 1, 2]
     audited = tables.read_corpus(directory, audited=True)
     assert audited["audit_label"].tolist() == [0, 1, 2]
     both = tables.read_corpus(directory, audited=True, text_ids=chosen)
     assert both["text"].tolist() == [frame["text"][4]]
     assert tables.read_corpus(directory, text_ids=[]).empty
+
+
+def test_sources_and_texts_without_the_rest(corpus, tmp_path):
+    frame, directory = corpus
+    sources = tables.read_sources(directory)
+    assert sources["source"].tolist() == frame["source"].tolist()
+    assert str(sources["source"].dtype) == "category"
+    assert sources["audit_label"].tolist() == [0, -1, 1, -1, 2, -1]
+    assert sources["audit_label"].dtype == np.int8
+    rows = np.array([5, 0, 3, 0])
+    assert tables.read_texts(directory, rows) == frame["text"][rows].tolist()
+    assert tables.read_texts(directory, rows[:0]) == []
+    with pytest.raises(UserError, match="does not have all rows up to 6"):
+        tables.read_texts(directory, np.array([1, 6]))
+    tables.write_corpus(frame[:0], tmp_path / "empty" / "part-00000.parquet")
+    with pytest.raises(UserError, match="holds no text"):
+        tables.read_sources(tmp_path / "empty")

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.model import PooledClassifier, PooledClassifierConfig
-from lib.temperature import BOUNDS, calibrate_classifier, fit_temperature, with_temperature
+from lib.models.classifier import PooledClassifier, PooledClassifierConfig
+from lib.models.temperature import BOUNDS, calibrate_classifier, fit_temperature, with_temperature
 
 SMALL = {
     "model_type": "bert",

@@ -17,9 +17,9 @@ from transformers import (
 )
 
 from conftest import SENTENCES, tiny_tokenizer
-from lib import embedded, vocabulary
+from lib.data.sources import SAMPLE_DIR
 from lib.errors import UserError
-from lib.sources import SAMPLE_DIR
+from lib.models import embedded, vocabulary
 
 CORPUS = SENTENCES[:4]
 WORDS = sorted({word for text in SENTENCES for word in text.split()})

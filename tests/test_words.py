@@ -1,18 +1,11 @@
+from __future__ import annotations
+
 import numpy as np
-from scipy.sparse import csr_matrix
+import pandas as pd
 
-from lib.words import class_tf_idf, cluster_words
-
-
-def test_weights_are_those_of_the_definition():
-    counts = np.array([[3, 0, 1], [0, 2, 2], [0, 0, 0]])
-    mean = 8 / 2  # words per cluster that has any
-    expected = np.zeros((3, 3))
-    for cluster in (0, 1):
-        for word in range(3):
-            tf = counts[cluster, word] / counts[cluster].sum()
-            expected[cluster, word] = tf * np.log(1 + mean / counts[:, word].sum())
-    np.testing.assert_allclose(class_tf_idf(csr_matrix(counts)).toarray(), expected)
+from lib.clusters.words import cluster_words, describe
+from lib.data.tables import write_corpus
+from lib.files import read_json
 
 
 def test_characteristic_words_are_those_of_the_topic():
@@ -31,23 +24,36 @@ def test_characteristic_words_are_those_of_the_topic():
     assert words[1] == words[3] == []
 
 
+def test_words_are_ordered_by_class_based_tf_idf():
+    """By hand: tf * log(1 + A / f) with A = (7 + 5) / 2 words per cluster."""
+    texts = ["кот пёс дом", "кот пёс", "кот", "дом", "дом лес", "дом", "лес", "лес"]
+    assigned = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    counts = {0: {"кот": 3, "пес": 2, "дом": 2}, 1: {"лес": 3, "дом": 2}}
+    of_all = {"кот": 3, "пес": 2, "дом": 4, "лес": 3}
+    for cluster, found in enumerate(cluster_words(texts, assigned, 2)):
+        total = sum(counts[cluster].values())
+        weight = {w: n / total * np.log(1 + 6 / of_all[w]) for w, n in counts[cluster].items()}
+        assert found == sorted(weight, key=weight.get, reverse=True)
+
+
 def test_a_text_that_repeats_a_word_does_not_speak_for_its_cluster():
     texts = ["спам " * 50 + "спама спамом", "отель море", "отели моря", "море", "суп", "супы"]
     words = cluster_words(texts, np.array([0, 0, 0, 0, 1, 1]), 2, count=5)
-    assert words == [["море", "отель"], ["суп"]]
+    assert words == [["море", "отели"], ["суп"]]  # of equally frequent forms the first
 
 
 def test_function_words_are_left_out():
     texts = ["и в на не это он кот", "и в на не это он кот", "И В НА НЕ ЭТО ещё её пёс"] * 2
-    assert cluster_words(texts, np.array([0, 0, 1] * 2), 2, count=9) == [["кот"], ["пес"]]
+    assert cluster_words(texts, np.array([0, 0, 1] * 2), 2) == [["кот"], ["пес"]]
 
 
-def test_equal_texts_give_equal_words_whatever_the_order_of_a_set():
-    texts = ["альфа бета гамма дельта"] * 4
-    words = cluster_words(texts, np.array([0, 0, 1, 1]), 2, count=4)
-    assert words[0] == words[1] == ["альфа", "бета", "гамма", "дельта"]
-
-
-def test_without_words_there_are_none():
-    assert cluster_words(["123", "!!!"], np.array([0, 1]), 2, 5) == [[], []]
-    assert cluster_words([], np.array([], dtype=int), 2, 5) == [[], []]
+def test_the_part_describes_every_cluster(tmp_path):
+    texts = ["вкусный суп", "суп остыл", "море и пляж", "пляж у моря", "<b>$x$</b>"]
+    rows = {"text_id": [f"{i:016x}" for i in range(5)], "text": texts, "source": "s"}
+    write_corpus(pd.DataFrame(rows).assign(audit_label=None), tmp_path / "part-00000.parquet")
+    np.save(tmp_path / "assigned.npy", np.array([1, 1, 0, 0, 2]))
+    arguments = {"corpus": tmp_path, "assigned": tmp_path / "assigned.npy", "seed": 0}
+    describe(tmp_path, clusters=4, **arguments)
+    found = read_json(tmp_path / "words.json")
+    assert set(found[0]) == {"пляж", "море"} or set(found[0]) == {"пляж", "моря"}
+    assert found[1:] == [["суп"], [], []]

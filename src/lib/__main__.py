@@ -1,14 +1,12 @@
-"""The command line: `python -m lib run|step|sweep|params|report|compare|sources|trim|bench`."""
+"""The command line: `python -m lib run|step|sweep|params|report|compare|sources|trim`."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import sys
 from pathlib import Path
 
-from lib.bench import BENCHMARKS
 from lib.errors import UserError
 
 
@@ -40,9 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--from", dest="first", metavar="STEP", help="first step, such as 03")
     run.add_argument("--to", dest="last", metavar="STEP", help="last step")
     run.add_argument("--only", metavar="STEP", help="just this step")
-    run.add_argument("--force", action="store_true", help="run steps that are up to date, too")
-    run.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
-    run.add_argument("--no-report", action="store_true", help="do not render the notebooks")
+    run.add_argument("--force", action="store_true", help="make everything of these steps anew")
+    run.add_argument("--appendix", action="store_true", help="run the appendices of 06, too")
+    _add_outputs(run)
     run.set_defaults(command=_run)
 
     step = commands.add_parser(
@@ -50,17 +48,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     step.add_argument("step", metavar="STEP", help="02, 03 or 05")
     _add_params(step)
-    step.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; default outputs/")
-    step.add_argument("--round", type=int, default=1, metavar="N", help="of which round; default 1")
+    _add_outputs(step)
     step.set_defaults(command=_step)
 
-    sweep = commands.add_parser("sweep", help="many runs that share steps, and their comparison")
+    sweep = commands.add_parser("sweep", help="many runs that share parts, and their comparison")
     _add_params(sweep)
     sweep.add_argument("--base", type=Path, metavar="FILE", help="another parameter file")
     sweep.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="so many steps at a time; default 1"
+        "--jobs", type=int, default=1, metavar="N", help="so many runs at a time; default 1"
     )
-    sweep.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go")
+    _add_outputs(sweep)
     sweep.set_defaults(command=_sweep)
 
     show = commands.add_parser("params", help="print the validated, complete parameters")
@@ -93,14 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     trim.add_argument("--max-size", type=int, metavar="N", help="keep at most so many tokens")
     trim.set_defaults(command=_trim)
-
-    bench = commands.add_parser("bench", help="measure speed and memory on this machine")
-    benchmarks = bench.add_subparsers(required=True, metavar="NAME")
-    for name, description in BENCHMARKS.items():
-        module = importlib.import_module(f"lib.bench.{name}")
-        one = benchmarks.add_parser(name, help=description, description=description)
-        module.add_arguments(one)
-        one.set_defaults(command=module.run)
     return parser
 
 
@@ -116,60 +105,68 @@ def _add_params(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(options: argparse.Namespace) -> int:
-    from lib import distributed, params, runner
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; or outputs/")
 
-    if distributed.count() > 1:
-        raise UserError("run needs a single process; accelerate launch is for: -m lib step STEP")
-    loaded = params.load(options.file, options.overrides)
+
+def _run(options: argparse.Namespace) -> int:
+    from lib.runs import parameter_files, runner
+
     return runner.run(
-        loaded,
+        parameter_files.load(options.file, options.overrides),
         first=options.first,
         last=options.last,
         only=options.only,
         force=options.force,
-        outputs=(options.outputs or runner.OUTPUTS).resolve(),
-        render=not options.no_report,
+        appendix=options.appendix,
+        outputs=options.outputs or runner.OUTPUTS,
     )
 
 
+def _step(options: argparse.Namespace) -> int:
+    from accelerate import PartialState
+
+    from lib.runs import parameter_files, parts, runner, steps
+
+    processes = PartialState()
+    name = parameter_files.find_step(options.step)
+    if name not in parts.TOGETHER:
+        raise UserError(f"{name} has no part for several processes; 02, 03 and 05 have")
+    run_dir, params = runner.prepare(
+        parameter_files.load(options.file, options.overrides),
+        [name],
+        options.outputs or runner.OUTPUTS,
+    )
+    step = steps.open_step(name, run_dir, params.steps[name])
+    processes.wait_for_everyone()  # all have opened the run before one of them locks it
+    parts.TOGETHER[name](step)
+    return 0
+
+
 def _sweep(options: argparse.Namespace) -> int:
-    from lib import runner, sweep, sweep_runner, sweep_table
+    from lib.runs import runner, sweep
 
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: expected a whole number >= 1")
     loaded = sweep.load(options.file, options.overrides, options.base)
     outputs = (options.outputs or runner.OUTPUTS).resolve()
-    failed = sweep_runner.run(loaded, outputs, options.jobs)
-    sweep_table.write(loaded, outputs / loaded.name)
+    failed = sweep.run(loaded, outputs, options.jobs)
+    sweep.write(loaded, outputs / loaded.name)
     if failed:
         print(f"{len(failed)} points failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _step(options: argparse.Namespace) -> int:
-    from lib import headless, params, rounds, runner
-
-    loaded = runner.absolute_paths(params.load(options.file, options.overrides))
-    name = runner.find_step(options.step)
-    runner.check_inputs(loaded, [name])
-    outputs = (options.outputs or runner.OUTPUTS).resolve()
-    run_dir = outputs / loaded.run
-    if options.round > 1:
-        run_dir = rounds.prepare(run_dir, options.round)
-    headless.run_long_part(name, run_dir, loaded.steps[name])
-    return 0
-
-
 def _params(options: argparse.Namespace) -> int:
-    from lib import params
+    from lib.runs import parameter_files
 
-    print(params.to_yaml(params.load(options.file, options.overrides)), end="")
+    loaded = parameter_files.load(options.file, options.overrides)
+    print(parameter_files.to_yaml(loaded), end="")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from lib import report
+    from lib.reports import report
 
     write = report.write_single if options.single_file else report.write
     print(write(options.run_dir))
@@ -177,43 +174,31 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from lib import compare
+    from lib.reports import compare
 
     print(compare.write(options.run_dirs, options.out))
     return 0
 
 
 def _sources(options: argparse.Namespace) -> int:
-    from lib.registry import REGISTRY
+    from lib.data import registry
 
-    table = [("name", "role", "place", "labels", "licence", "citation")]
-    for source in REGISTRY.values():
-        role = "corpus, audit" if source.role == "corpus" and source.labels else source.role
-        place, labels = source.place, source.mapping or "-"
-        table.append((source.name, role, place, labels, source.licence, source.citation))
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    print(registry.table())
     return 0
 
 
 def _trim(options: argparse.Namespace) -> int:
-    from lib import trimming
+    from lib.models import trimming
 
-    done = trimming.trim(
-        options.base_model,
-        options.corpus,
-        options.out,
-        min_count=options.min_count,
-        max_size=options.max_size,
+    print(
+        trimming.trim(
+            options.base_model,
+            options.corpus,
+            options.out,
+            min_count=options.min_count,
+            max_size=options.max_size,
+        )
     )
-    full, shape = trimming.MMBERT_BASE["vocab_size"], trimming.MMBERT_BASE
-    mmbert = [trimming.shape_size(shape, n) for n in (full, min(full, done.after.tokens))]
-    sizes = {options.base_model: (done.before, done.after), "mmBERT-base's shape": tuple(mmbert)}
-    print(trimming.table(sizes))
-    print(f"{done.coverage:.2%} of the corpus's tokens are kept as they are")
-    print("mmBERT-base: computed from its configuration, with as many tokens as are kept here")
     print(options.out)
     return 0
 

@@ -1,0 +1,207 @@
+"""The clusters of a run, to look into: everything that both explorers show.
+
+Read once from the artefacts of steps 01 and 04. `lib.clusters.widget` shows it in JupyterLab,
+`lib.reports.explorer_page` as a page of the report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lib import LABELS, files
+from lib.artefacts import read_manifest
+from lib.clusters.filter import label_purity, options, passes
+from lib.clusters.kmeans import KMeans
+from lib.clusters.map import read_map
+from lib.clusters.thresholds import ThresholdCounts
+from lib.data.tables import batches, read_sources, read_texts
+from lib.errors import UserError
+from lib.parameters import ClusterPurityParams
+
+STEP = "04_cluster_purity"
+KMEANS = "kmeans/{}/kmeans.npz"
+FILES = ("clusters.parquet", "purity.csv", "map/umap.parquet", "words/words.json", KMEANS)
+KINDS = {"centre": "nearest to the centre", "border": "at the border", "unsure": "least sure"}
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """A run's clusters.
+
+    Attributes:
+        corpus: folder of the corpus of 01; texts are read from it when they are shown.
+        params: of step 04.
+        texts: per corpus text, in its order: source (category), audit_label (-1: unknown),
+            cluster, distance (to its centre), predicted (class index), confidence, kept.
+        table: per cluster, as `lib.clusters.purity.purity_table` gives it.
+        words: characteristic words per cluster; centroids: float32 [k, d].
+        map_rows: int64 [m], the texts of the map; map_points: float32 [m, 2].
+    """
+
+    run_dir: Path
+    corpus: Path
+    params: ClusterPurityParams
+    texts: pd.DataFrame
+    table: pd.DataFrame
+    words: list[list[str]]
+    centroids: np.ndarray
+    map_rows: np.ndarray
+    map_points: np.ndarray
+
+    @cached_property
+    def thresholds(self) -> ThresholdCounts:
+        """What each pair of thresholds keeps; the filter's other options are those of the run."""
+        assigned, predicted, _ = self._predictions
+        purity = label_purity(assigned, predicted, self.table)
+        return ThresholdCounts.count(self.texts, purity, self.passing(0.0, 0.0))
+
+    def passing(self, min_purity: float, min_confidence: float) -> np.ndarray:
+        """Which texts pass these thresholds and the run's other options, bool [n]."""
+        chosen = options(self.params) | {"min_purity": min_purity, "min_confidence": min_confidence}
+        return passes(*self._predictions, self.table, **chosen)
+
+    def members(self, cluster: int) -> np.ndarray:
+        """Rows of a cluster's texts, nearest to the centre first.
+
+        Raises:
+            UserError: no cluster has this number.
+        """
+        if not 0 <= cluster < len(self.table):
+            raise UserError(f"cluster {cluster}: the run has clusters 0 to {len(self.table) - 1}")
+        return self._by_cluster[cluster]
+
+    def examples(self, cluster: int, kind: str, count: int) -> np.ndarray:
+        """Rows of up to `count` of its texts; kind: centre, border or unsure (see KINDS)."""
+        rows = self.members(cluster)
+        if kind == "border":
+            rows = rows[::-1]
+        elif kind == "unsure":
+            rows = rows[np.argsort(self._predictions[2][rows], kind="stable")]
+        return rows[:count]
+
+    def nearest(self, cluster: int, count: int = 5) -> pd.Series:
+        """The clusters with the nearest centres: distances by cluster; empty ones do not count."""
+        distances = pd.Series(np.linalg.norm(self.centroids - self.centroids[cluster], axis=1))
+        there = distances[(self.table["size"] > 0).to_numpy()]
+        return there.drop(cluster, errors="ignore").sort_values(kind="stable")[:count]
+
+    def sources(self, cluster: int) -> pd.Series:
+        """Texts of a cluster by source, most frequent first, without zeros."""
+        counts = self.texts["source"].iloc[self.members(cluster)].value_counts()
+        return counts[counts > 0]
+
+    def by_purity(self, ascending: bool = False) -> np.ndarray:
+        """Clusters by purity, equally pure ones by size; empty ones are left out."""
+        table = self.table[self.table["size"] > 0]
+        return table.sort_values(["purity", "size"], ascending=[ascending, False]).index.to_numpy()
+
+    def search(self, words: str) -> np.ndarray:
+        """Rows of the texts that contain this phrase; case, and е for ё, do not matter; int64."""
+        pattern = re.sub("[её]", "[её]", re.escape(words.lower()))
+        texts = pa.chunked_array(
+            [
+                pc.match_substring_regex(batch["text"], pattern, ignore_case=True)
+                for batch in batches(self.corpus, ["text"])
+            ]
+        )
+        return np.flatnonzero(texts.to_numpy())
+
+    def read(self, rows: np.ndarray) -> list[str]:
+        """The words of these texts."""
+        return read_texts(self.corpus, np.asarray(rows, dtype=np.int64))
+
+    def export(self, rows: np.ndarray, path: Path) -> int:
+        """Write texts as CSV for a spreadsheet, see `lib.files.write_csv`; gives their number.
+
+        Columns: text_id, text, source, cluster, purity, predicted, confidence, kept (by the run),
+        audit_label (a name, or nothing).
+        """
+        return files.write_csv(path, self._rows_to_write(np.sort(rows)))
+
+    def _rows_to_write(self, rows: np.ndarray) -> Iterator[pd.DataFrame]:
+        start, names = 0, dict(enumerate(LABELS))
+        for batch in batches(self.corpus, ["text_id", "text"]):
+            first, last = np.searchsorted(rows, [start, start + len(batch)])
+            here = rows[first:last]
+            words = batch.take(pa.array(here - start, pa.int64())).to_pandas()
+            known = self.texts.iloc[here].reset_index(drop=True)
+            known["purity"] = self.table["purity"].to_numpy()[known["cluster"]]
+            for name in ("predicted", "audit_label"):
+                known[name] = known[name].map(names)
+            known["source"] = known["source"].astype(str)
+            columns = ["source", "cluster", "purity", "predicted", "confidence", "kept"]
+            yield pd.concat([words, known[[*columns, "audit_label"]]], axis=1)
+            start += len(batch)
+
+    @cached_property
+    def _predictions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        cluster, predicted, confidence = (
+            self.texts[name].to_numpy() for name in ("cluster", "predicted", "confidence")
+        )
+        return cluster, predicted, confidence
+
+    @cached_property
+    def _by_cluster(self) -> list[np.ndarray]:
+        """Rows of each cluster, nearest to the centre first."""
+        cluster = self.texts["cluster"].to_numpy()
+        order = np.lexsort((self.texts["distance"].to_numpy(), cluster))
+        return np.split(order, np.searchsorted(cluster[order], np.arange(1, len(self.table))))
+
+
+def is_ready(run_dir: Path) -> bool:
+    """Whether a run has what the explorer shows."""
+    return not _lacks(run_dir)
+
+
+def load(run_dir: Path | str) -> Explorer:
+    """Read a run's clusters.
+
+    Raises:
+        UserError: step 04 is not complete in this run, or the corpus has changed since.
+    """
+    run_dir = Path(run_dir).resolve()
+    if problem := _lacks(run_dir):
+        raise UserError(problem)
+    folder, corpus = run_dir / STEP, run_dir / "01_gold_data" / "tables" / "corpus"
+    params = ClusterPurityParams(**(read_manifest(run_dir, STEP) or {})["parameters"])
+    columns = ["cluster", "distance", "predicted", "confidence", "kept"]
+    texts = read_sources(corpus)
+    clusters = pd.read_parquet(folder / "clusters.parquet", columns=columns)
+    if len(texts) != len(clusters):
+        raise UserError(
+            f"{corpus} has {len(texts)} texts, but {len(clusters)} have been clustered; "
+            f"run {STEP} again"
+        )
+    table = pd.read_csv(folder / "purity.csv", index_col="cluster", float_precision="round_trip")
+    rows, points = read_map(folder / "map" / "umap.parquet")
+    return Explorer(
+        run_dir=run_dir,
+        corpus=corpus,
+        params=params,
+        texts=pd.concat([texts, clusters], axis=1),
+        table=table,
+        words=files.read_json(folder / "words" / "words.json"),
+        centroids=KMeans.load(folder / KMEANS.format(params.clusters)).centroids,
+        map_rows=rows,
+        map_points=points,
+    )
+
+
+def _lacks(run_dir: Path) -> str:
+    """Why there is nothing to explore in a run; empty if there is."""
+    if (manifest := read_manifest(run_dir, STEP)) is None:
+        return f"{run_dir} has no complete step {STEP}; run it, or change run_dir"
+    paths = (
+        Path(run_dir) / STEP / file.format(manifest["parameters"]["clusters"]) for file in FILES
+    )
+    missing = [str(path) for path in paths if not path.exists()]
+    return f"{', '.join(missing)}: missing; run {STEP} again" if missing else ""

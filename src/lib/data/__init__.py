@@ -1,0 +1,1 @@
+"""Step 01: the registry of data sets, readers, cleaning, near-duplicates, leak-free splits."""

@@ -1,0 +1,191 @@
+"""File formats: CSV, TSV, JSON lines, plain lines and parquet, each as a stream of rows.
+
+A row is a dict of column -> value together with its place ("FILE, line 7") for messages. Files are
+never read whole: memory does not grow with their size. Text formats are UTF-8 and may be packed
+with gzip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import pyarrow
+from pyarrow import parquet
+
+from lib.errors import UserError
+
+Rows = Iterator[tuple[str, dict[str, Any]]]
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+FORMATS = ("csv", "tsv", "jsonl", "parquet")
+OPTIONAL = ("source", "original_label")  # columns that are read if they are there
+BATCH = 1000  # rows that are decoded at once from a parquet file
+
+csv.field_size_limit(10_000_000)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file is written, for a data set whose file names do not say it.
+
+    columns: csv: names of the columns of a file without a header line.
+    optional_columns: so many columns at the end may be missing in a row.
+    strict: csv: stop at a stray quotation mark instead of taking it as part of the text.
+    """
+
+    kind: Literal["csv", "lines"]
+    delimiter: str = ","
+    columns: tuple[str, ...] = ()
+    optional_columns: int = 0
+    strict: bool = True
+
+
+def extension(name: str) -> str:
+    """The extension without `.gz`, lower case: `a.CSV.gz` -> `csv`."""
+    return Path(name.lower().removesuffix(".gz")).suffix.removeprefix(".")
+
+
+def stem(name: str) -> str:
+    """The name without extension and `.gz`: `a.csv.gz` -> `a`."""
+    return Path(name.removesuffix(".gz")).stem
+
+
+def is_readable(name: str) -> bool:
+    """Whether the name says that the file has one of FORMATS."""
+    return extension(name) in FORMATS and not name.lower().endswith(".parquet.gz")
+
+
+def read(path: Path, needed: Sequence[str], file_format: Format | None = None) -> Rows:
+    """Stream the rows of a file.
+
+    Args:
+        needed: columns that must be there; others than OPTIONAL may be left out.
+        file_format: None: what the extension says.
+    Yields:
+        place and row; values are text, except in JSON lines and parquet.
+    Raises:
+        UserError: naming file, line (parquet: row) and column.
+    """
+    kind = file_format.kind if file_format else extension(path.name)
+    if kind == "parquet":
+        rows = _parquet(path, needed)
+    elif kind == "jsonl":
+        rows = _json_lines(path, needed)
+    elif kind == "lines":
+        rows = _lines(path)
+    else:
+        rows = _csv(path, needed, file_format or Format("csv", DELIMITERS[kind]))
+    first = next(rows, None)
+    if first is None:
+        header = " a header but" if kind in DELIMITERS else ""
+        raise UserError(f"{path} has{header} no rows; add rows or remove the file")
+    yield first
+    yield from rows
+
+
+def check_columns(place: str, needed: Sequence[str], found: Sequence[str]) -> None:
+    """Raises UserError if a needed column is missing."""
+    for name in needed:
+        if name not in found:
+            raise UserError(
+                f"{place}: no column {name!r}; expected {','.join(needed)}, "
+                f"found {','.join(map(str, found))}"
+            )
+
+
+def _csv(path: Path, needed: Sequence[str], file_format: Format) -> Rows:
+    line = 1
+    with _opened(path) as file:
+        reader = csv.reader(file, delimiter=file_format.delimiter, strict=file_format.strict)
+        try:
+            columns = list(file_format.columns) or next(reader, [])
+            if not columns:
+                raise UserError(f"{path} is empty; expected a header line `{','.join(needed)}`")
+            check_columns(str(path), needed, columns)
+            least = len(columns) - file_format.optional_columns
+            line = reader.line_num + 1  # where a record begins; it may have several lines
+            for fields in reader:
+                place, line = f"{path}, line {line}", reader.line_num + 1
+                if not fields:  # a blank line
+                    continue
+                if not least <= len(fields) <= len(columns):
+                    counts = f"{least} to {len(columns)}" if least < len(columns) else f"{least}"
+                    raise UserError(
+                        f"{place}: {len(fields)} fields, expected {counts} with "
+                        f"{file_format.delimiter!r} between them; quote fields that contain it or "
+                        "line breaks"
+                    )
+                yield place, dict(zip(columns, fields, strict=False))
+        except csv.Error as error:
+            raise UserError(f"{path}, line {line}: not readable as CSV ({error})") from error
+
+
+def _json_lines(path: Path, needed: Sequence[str]) -> Rows:
+    for place, row in _lines(path):
+        if not row["text"].strip():
+            continue
+        try:
+            value = json.loads(row["text"])
+        except ValueError as error:
+            raise UserError(f"{place}: not readable as JSON ({error})") from error
+        if not isinstance(value, dict):
+            raise UserError(f'{place}: expected an object such as {{"text": "…"}}')
+        check_columns(place, needed, list(value))
+        yield place, value
+
+
+def _lines(path: Path) -> Rows:
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            yield f"{path}, line {number}", {"text": line.rstrip("\r\n")}
+
+
+def _parquet(path: Path, needed: Sequence[str]) -> Rows:
+    row = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            check_columns(str(path), needed, names)
+            wanted = [name for name in names if name in {*needed, *OPTIONAL}]
+            for batch in file.iter_batches(BATCH, columns=wanted):
+                for values in batch.to_pylist():
+                    row += 1
+                    yield f"{path}, row {row}", values
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"{path}: not readable as parquet after row {row} ({reason}); the file is truncated or "
+            "damaged: fetch or write it again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    """A text file, unpacked if its name ends in .gz; errors in reading it name file and line."""
+    open_ = gzip.open if path.name.lower().endswith(".gz") else open
+    try:
+        with open_(path, "rt", encoding="utf-8-sig", newline="", errors="strict") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        with open_(path, "rb") as file:
+            lines = enumerate(file, 1)
+            line = next(
+                (n for n, text in lines if text.decode(errors="ignore").encode() != text), 0
+            )
+        raise UserError(
+            f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the "
+            "file as UTF-8"
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(
+            f"{path}: not readable as gzip ({error}); the file is truncated or damaged: fetch or "
+            "pack it again"
+        ) from error

@@ -1,0 +1,118 @@
+"""The data sets that a run may name in `sources`, declared in `registry.yaml`.
+
+Only the entries that a run uses count for its fingerprint, so a new one repeats no step.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from lib.data.readers import Format
+from lib.errors import UserError
+from lib.parameters import GoldDataParams, nearest
+
+Role = Literal["test", "gold", "corpus"]
+Labels = dict[Literal["negative", "neutral", "positive", "none"], tuple[str, ...]]
+
+
+class Source(BaseModel):
+    """One data set; `registry.yaml` says what each field means."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    name: str
+    role: Role
+    hub_id: str = ""
+    revision: str | None = None
+    config: str | None = None
+    splits: tuple[str, ...] = ("train",)
+    test_split: str | None = None
+    files: dict[Role, tuple[str, ...]] = {}
+    file_format: Format | None = None
+    text_columns: tuple[str, ...] = ("text",)
+    joined: bool = False
+    label_column: str | None = None
+    label_is_file: bool = False
+    says_origin: bool = False
+    labels: Labels = {}
+    label_choices: dict[str, Labels] = {}
+    filters: dict[str, str] = {}
+    russian: bool = True
+    emoticon_labels: bool = False
+    licence: str = "not stated"
+    citation: str
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that must be there."""
+        label = [self.label_column] if self.label_column else []
+        return list(dict.fromkeys([*self.text_columns, *label, *self.filters]))
+
+    @property
+    def classes(self) -> dict[str, str | None]:
+        """Original label in lower case -> class, or None."""
+        return {
+            original: None if name == "none" else name
+            for name, originals in self.labels.items()
+            for original in originals
+        }
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words; for the hub its id and revision."""
+        if self.hub_id:
+            return f"{self.hub_id}@{self.revision or 'newest'}"
+        return "this package" if self.name == "sample" else "files in data_dir"
+
+    @property
+    def mapping(self) -> str:
+        """The labels in words: `0 1 = negative; 2 = neutral`."""
+        return "; ".join(
+            name if originals == (name,) else f"{' '.join(originals) or '(empty)'} = {name}"
+            for name, originals in self.labels.items()
+        )
+
+
+_FILE = Path(__file__).with_name("registry.yaml")
+_ENTRIES = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+REGISTRY = {name: Source(name=name, **entry) for name, entry in _ENTRIES.items()}
+
+
+def table() -> str:
+    """All entries as lines of aligned columns."""
+    rows = [("name", "role", "place", "labels", "licence", "citation")]
+    for source in REGISTRY.values():
+        role = "corpus, audit" if source.role == "corpus" and source.labels else source.role
+        labels = source.mapping or ", ".join(source.label_choices) or "-"
+        rows.append((source.name, role, source.place, labels, source.licence, source.citation))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def configured(params: GoldDataParams) -> list[Source]:
+    """The entries that a run uses, in its order, with its labels.
+
+    Raises:
+        UserError: an unknown source, or one that is listed twice.
+    """
+    for name in params.sources:
+        if name not in REGISTRY:
+            raise UserError(
+                f"01_gold_data.sources: no source {name!r}{nearest(name, REGISTRY)}, all names: "
+                f"{', '.join(REGISTRY)}"
+            )
+        if params.sources.count(name) > 1:
+            raise UserError(f"01_gold_data.sources: {name} is listed twice")
+    entries = [REGISTRY[name] for name in params.sources]
+    chosen = [entry.label_choices.get(params.local_labels) for entry in entries]
+    return [
+        entry.model_copy(update={"labels": labels}) if labels else entry
+        for entry, labels in zip(entries, chosen, strict=True)
+    ]

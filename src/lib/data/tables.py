@@ -1,0 +1,109 @@
+"""The tables that step 01 leaves, gold and the corpus in parts, and how later steps read them.
+
+A corpus may be larger than memory: its texts are streamed, and only the chosen ones are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from lib.errors import UserError
+from lib.files import atomic
+
+GOLD_COLUMNS = ["text_id", "text", "label", "source", "original_label", "split"]
+CORPUS_SCHEMA = pa.schema(
+    {"text_id": pa.string(), "text": pa.string(), "source": pa.string(), "audit_label": pa.int8()}
+)
+ROW_GROUP = 100_000  # texts
+
+
+def write_corpus(corpus: pd.DataFrame, path: Path) -> None:
+    """Write one part of the corpus (CORPUS_SCHEMA), atomically."""
+    columns = [pa.array(corpus[f.name], f.type, from_pandas=True) for f in CORPUS_SCHEMA]
+    with atomic(path) as temporary:
+        table = pa.Table.from_arrays(columns, schema=CORPUS_SCHEMA)
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def corpus_parts(corpus: Path) -> list[Path]:
+    """The files of a corpus, in order. A part may be empty."""
+    return sorted(Path(corpus).glob("part-*.parquet"))
+
+
+def batches(corpus: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """These columns of a corpus, in its order, in pieces of at most ROW_GROUP texts."""
+    for part in corpus_parts(corpus):
+        with pq.ParquetFile(part) as file:
+            yield from file.iter_batches(batch_size=ROW_GROUP, columns=columns)
+
+
+def read_corpus(
+    corpus: Path, *, text_ids: Collection[str] | None = None, audited: bool = False
+) -> pd.DataFrame:
+    """Corpus texts in order.
+
+    Args:
+        text_ids: only these texts; None: all.
+        audited: only texts with an audit label.
+    Returns:
+        the columns of CORPUS_SCHEMA; audit_label is Int8, <NA> if unknown.
+    """
+    chosen = pc.scalar(True)
+    if audited:
+        chosen &= pc.field("audit_label").is_valid()
+    if text_ids is not None:
+        chosen &= pc.field("text_id").isin(pa.array(sorted(text_ids), pa.string()))
+    return _dataset(corpus).to_table(filter=chosen).to_pandas().astype({"audit_label": "Int8"})
+
+
+def read_sources(corpus: Path) -> pd.DataFrame:
+    """What is known of every corpus text but its words: source (category), audit_label (int8).
+
+    audit_label is -1 where unknown.
+
+    Raises:
+        UserError: the corpus holds no text.
+    """
+    columns = ["source", "audit_label"]
+    tables = [
+        pq.read_table(part, columns=columns, read_dictionary=["source"])
+        for part in corpus_parts(corpus)
+    ]
+    if not sum(map(len, tables)):
+        raise UserError(f"{corpus} holds no text; run 01_gold_data again")
+    frame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
+    return frame.assign(audit_label=frame["audit_label"].fillna(-1).astype("int8"))
+
+
+def read_texts(corpus: Path, rows: np.ndarray) -> list[str]:
+    """The texts of these rows (int, any order, within the corpus).
+
+    Raises:
+        UserError: a row that the corpus does not have.
+    """
+    try:
+        return _dataset(corpus).take(pa.array(rows), columns=["text"])["text"].to_pylist()
+    except pa.ArrowIndexError as error:
+        raise UserError(f"{corpus} does not have all rows up to {max(rows)}") from error
+
+
+def _dataset(corpus: Path) -> ds.Dataset:
+    return ds.dataset([str(part) for part in corpus_parts(corpus)], CORPUS_SCHEMA)
+
+
+def text_lengths(gold: pd.DataFrame, corpus: Path) -> pd.DataFrame:
+    """Length of every text: table (gold or corpus), source, characters (int32)."""
+    frames = [pd.DataFrame({"source": gold["source"], "characters": gold["text"].str.len()})]
+    for batch in batches(corpus, ["source", "text"]):
+        lengths = pc.utf8_length(batch["text"]).to_pandas()
+        frames.append(pd.DataFrame({"source": batch["source"], "characters": lengths}))
+    table = np.repeat(["gold", "corpus"], [len(gold), sum(map(len, frames[1:]))])
+    return pd.concat(frames, ignore_index=True).assign(table=table).astype({"characters": "int32"})

@@ -1,0 +1,1 @@
+"""Embeddings (03): the store of vectors and probabilities, PCA, the linear probe."""

@@ -1,0 +1,123 @@
+"""Principal components of the embedding store by faiss: L2-normalised vectors, projected.
+
+Shards are streamed, so memory does not grow with the number of texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+from tqdm import tqdm
+
+from lib.embeddings.store import INDEX, read_store
+from lib.errors import UserError
+from lib.files import atomic, read_json
+
+TRAIN = 300_000  # vectors, evenly spread, that the components are fitted to: 0.9 GB at 768
+BLOCK = 8192  # vectors projected at a time
+
+
+def l2_normalise(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1, float32 [n, d]; a zero row stays zero."""
+    vectors = np.array(vectors, dtype=np.float32, order="C")
+    faiss.normalize_L2(vectors)
+    return vectors
+
+
+@dataclass
+class PCA:
+    """Principal components of L2-normalised vectors.
+
+    mean float32 [d]; components float32 [k, d], orthonormal, by falling variance;
+    explained_variance_ratio float64 [k].
+    """
+
+    mean: np.ndarray
+    components: np.ndarray
+    explained_variance_ratio: np.ndarray
+
+    def transform(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors [n, d] of any length -> normalised and projected, float32 [n, k]."""
+        return (l2_normalise(vectors) - self.mean) @ self.components.T
+
+    def save(self, path: Path) -> None:
+        """Write as .npz, atomically."""
+        with atomic(path) as temporary:
+            np.savez(temporary, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> PCA:
+        """Read what `save` wrote."""
+        with np.load(path) as content:
+            return cls(**{name: content[name] for name in content.files})
+
+
+def fit_and_project(folder: Path, *, embeddings: Path, dimensions: int) -> None:
+    """Write pca.npz, and reduced.npy, float32 [n, dimensions].
+
+    Args:
+        embeddings: the store.
+    Raises:
+        UserError: more dimensions than the vectors have, or than there are texts.
+    """
+    rows = read_json(embeddings / INDEX)["rows"]
+    width = next(read_store(embeddings)).embedding.shape[1]
+    if dimensions > min(width, rows):
+        raise UserError(
+            f"03_embed_corpus.pca_dimensions: {dimensions} is more than the {width} dimensions of "
+            f"this model or the {rows} corpus texts; lower it"
+        )
+    pca = fit_pca(_sample(embeddings, rows, width), dimensions)
+    pca.save(folder / "pca.npz")
+    with atomic(folder / "reduced.npy") as temporary:
+        shape = (rows, dimensions)
+        reduced = np.lib.format.open_memmap(temporary, "w+", dtype=np.float32, shape=shape)
+        for start, block in _blocks(embeddings, rows, "projection"):
+            reduced[start : start + len(block)] = pca.transform(block)
+        reduced.flush()
+        del reduced
+
+
+def fit_pca(vectors: np.ndarray, dimensions: int) -> PCA:
+    """PCA of L2-normalised vectors, float32 [n, d].
+
+    Signs are fixed so that each component's largest entry is positive.
+    """
+    width = vectors.shape[1]
+    matrix = faiss.PCAMatrix(width, dimensions)
+    matrix.max_points_per_d = -(-len(vectors) // width)  # all that are given
+    matrix.train(vectors)
+    components = faiss.vector_to_array(matrix.A).reshape(dimensions, width)
+    largest = np.abs(components).argmax(1)
+    components *= np.sign(components[np.arange(dimensions), largest])[:, None]
+    variances = np.clip(faiss.vector_to_array(matrix.eigenvalues).astype(np.float64), 0, None)
+    ratio = variances[:dimensions] / variances.sum()
+    return PCA(faiss.vector_to_array(matrix.mean), components, ratio)
+
+
+def _sample(embeddings: Path, rows: int, width: int) -> np.ndarray:
+    """L2-normalised vectors, float32 [at most TRAIN, d], evenly spread over the store."""
+    every = max(1, -(-rows // TRAIN))
+    sample = np.empty((-(-rows // every), width), dtype=np.float32)
+    for start, block in _blocks(embeddings, rows, "PCA"):
+        first = -start % every
+        chosen = block[first::every]
+        place = (start + first) // every
+        sample[place : place + len(chosen)] = l2_normalise(chosen)
+    return sample
+
+
+def _blocks(embeddings: Path, rows: int, doing: str) -> Iterator[tuple[int, np.ndarray]]:
+    """First row and vectors, float16 [<= BLOCK, d], of a store in order."""
+    start = 0
+    with tqdm(total=rows, desc=doing, unit="text") as bar:
+        for shard in read_store(embeddings):
+            for first in range(0, len(shard.embedding), BLOCK):
+                block = shard.embedding[first : first + BLOCK]
+                yield start, block
+                start += len(block)
+                bar.update(len(block))

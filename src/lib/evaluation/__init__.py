@@ -1,0 +1,1 @@
+"""06 and the appendices: base against final, mistakes, calibration, spaces, robustness."""

@@ -1,0 +1,156 @@
+"""Base against final on any labelled texts: predictions, tables, confusion counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import LABELS
+from lib.data.tables import read_corpus
+from lib.files import atomic, write_parquet
+from lib.metrics import class_shares, compare, confusion, evaluate, with_interval
+from lib.models.encoder import Encoder, hardware, load_classifier
+from lib.models.inference import predict as predict_texts
+
+MODELS = ("base", "final")
+TABLES = ("test", "validation", "audit", "heldout")
+ALL_AUDIT = "all audit texts"
+COLUMNS = ["text_id", "text", "source", "label"]
+
+
+def predict(
+    folder: Path,
+    *,
+    gold: Path,
+    corpus: Path,
+    heldout: Path,
+    base: Path,
+    final: Path,
+    max_tokens: int,
+    precision: str,
+    device: str,
+) -> None:
+    """Write what both models say of the labelled texts that no training step saw.
+
+    One file for each of TABLES: gold test and validation texts, corpus texts with an audit label,
+    and pseudo-labelled texts held out of training. Columns: COLUMNS, <model>_p0..2 (float32) and
+    <model>_predicted. vectors.npz holds the pooled vectors of the gold test texts, float16 [n, d]
+    for each model. A file that an interrupted call has left is kept.
+    """
+    labelled, audit = pd.read_parquet(gold), read_corpus(corpus, audited=True)
+    frames = {split: labelled[labelled["split"] == split] for split in ("test", "validation")}
+    frames["audit"] = audit.assign(label=audit["audit_label"].astype("int64"))
+    frames["heldout"] = pd.read_parquet(heldout)
+    models = load_both(base, final, max_tokens)
+    for name, frame in frames.items():
+        path = folder / f"{name}.parquet"
+        if path.exists():
+            continue
+        texts = frame["text"].tolist()
+        found, vectors = predict_both(models, texts, hardware(precision, device), title=name)
+        if name == "test":
+            with atomic(folder / "vectors.npz") as temporary:
+                half = {model: space.astype(np.float16) for model, space in vectors.items()}
+                np.savez(temporary, allow_pickle=False, **half)
+        write_parquet(path, pd.concat([frame[COLUMNS].reset_index(drop=True), found], axis=1))
+
+
+def load_both(base: Path, final: Path, max_tokens: int) -> dict[str, Encoder]:
+    """Both models, by MODELS."""
+    return {"base": load_classifier(base, max_tokens), "final": load_classifier(final, max_tokens)}
+
+
+def predict_both(
+    models: dict[str, Encoder], texts: list[str], on: dict[str, Any], *, title: str
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Predictions of both models for every text.
+
+    Args:
+        on: as `lib.models.encoder.hardware` gives it; title: of the progress bars.
+    Returns:
+        A row per text: <model>_p0..2 and <model>_predicted; pooled vectors float32 [n, d] by model.
+    """
+    columns: dict[str, np.ndarray] = {}
+    vectors = {}
+    for name, encoder in models.items():
+        token_ids, progress = encoder.tokenize(texts), f"{title}, {name}"
+        found, vectors[name] = predict_texts(encoder, token_ids, progress=progress, **on)
+        columns |= {f"{name}_p{i}": found[:, i] for i in range(len(LABELS))}
+        columns[f"{name}_predicted"] = found.argmax(1)
+    return pd.DataFrame(columns), vectors
+
+
+def read(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables that `predict` wrote, by name."""
+    return {name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES}
+
+
+def compare_models(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]:
+    """Rows of metrics.json: all metrics of base, of final, and of their paired difference.
+
+    Args:
+        about: dataset, split, samples and seed as in `lib.metrics.evaluate`.
+    """
+    if frame.empty:
+        return []
+    true = frame["label"].to_numpy()
+    base, final = (frame[f"{name}_predicted"].to_numpy() for name in MODELS)
+    return [
+        *evaluate(true, base, model="base", **about),
+        *evaluate(true, final, model="final", **about),
+        *compare(true, base, final, **about),
+    ]
+
+
+def compare_by_source(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]:
+    """`compare_models` for each source alone, which is the data set."""
+    parts = frame.groupby("source")
+    return [row for name, part in parts for row in compare_models(part, dataset=name, **about)]
+
+
+def all_metrics_table(rows: list[dict[str, Any]], *lines: str) -> pd.DataFrame:
+    """One column per model; values with intervals where there are any.
+
+    Args:
+        lines: keys of the rows that name a line; without them a line is a metric, with them only
+            macro-F1 is shown.
+    """
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if lines and row["name"] != "macro_f1":
+            continue
+        line = ", ".join(str(row[key]) for key in lines or ("name",))
+        ends = (row.get("low", np.nan), row.get("high", np.nan))
+        table.setdefault(line, {})[row["model"]] = with_interval(row["value"], *ends)
+    return pd.DataFrame.from_dict(table, orient="index").fillna("")
+
+
+def in_words(rows: list[dict[str, Any]], *, dataset: str, split: str) -> str:
+    """Macro-F1 of base, final and their paired difference on one set of texts, as one line."""
+    wanted = {"name": "macro_f1", "dataset": dataset, "split": split}
+    found = [row for row in rows if wanted.items() <= row.items()]
+    if not found:
+        return f"{dataset}, {split}: no texts"
+    values = [f"{r['model']} {with_interval(r['value'], r['low'], r['high'])}" for r in found]
+    return f"Macro-F1, {dataset}, {split}, {found[0]['texts']:,} texts: {', '.join(values)}"
+
+
+def matrices(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Confusion counts int64 [3, 3] per model."""
+    true = frame["label"].to_numpy()
+    return {name: confusion(true, frame[f"{name}_predicted"].to_numpy()) for name in MODELS}
+
+
+def share_table(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Class shares of the labels and of either model's predictions, per set of texts."""
+    columns = {"labels": "label"} | {name: f"{name}_predicted" for name in MODELS}
+    named = {
+        f"{title}: {kind}": frame[column].to_numpy()
+        for title, frame in frames.items()
+        if len(frame)
+        for kind, column in columns.items()
+    }
+    return class_shares(named)

@@ -1,0 +1,166 @@
+"""Files: written whole or not at all, told apart by digest, shared by hard links."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+FORMULA = r"^\s*[=+\-@＝＋－＠]|^[\t\r\n]"  # the wide forms count in East Asian settings
+NEUTRALISED = rf"^'(?={FORMULA.replace('^', '')})"
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder that becomes `path` only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield temporary
+        make_readable(temporary)
+        replace_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_readable(folder: Path) -> None:
+    """Let others on the machine read a folder and all in it: 0755 and 0644."""
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put the folder `new` in the place of `target`; a kill in between loses neither.
+
+    The old folder waits as `.<name>.old` until the new one is there; `recover` puts it back.
+    """
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(target: Path) -> None:
+    """Put back the folder that a killed `replace_folder` had moved aside."""
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        os.replace(old, target)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Make `target` a folder of the same files as `source`: hard links, or copies where none are.
+
+    Files of a run are replaced, never changed in place, so a link stays what it was.
+    """
+
+    def link(one: str, other: str) -> None:
+        try:
+            os.link(one, other)
+        except OSError:
+            shutil.copy2(one, other)
+
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, copy_function=link)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: UTF-8, indented, keys as given; NaN is refused."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text atomically, as UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_parquet(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as Parquet, atomically, without its index."""
+    with atomic(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-like value, 16 hex digits."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, 16 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
+    """Path in the folder -> `file_digest`, for all files in it."""
+    return {
+        file.relative_to(folder).as_posix(): file_digest(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def write_csv(path: Path, frames: Iterable[pd.DataFrame]) -> int:
+    """Write frames with the same columns as one CSV file for people, atomically.
+
+    A spreadsheet takes a cell that begins with = + - @ for a formula and runs it, so a text from
+    the data could send the sheet's content away: such cells get an apostrophe in front, which
+    `restore` takes off. UTF-8 with a byte order mark, without which Excel garbles Cyrillic letters.
+
+    Returns:
+        The number of rows.
+    Reference:
+        OWASP, "CSV Injection".
+    """
+    rows = 0
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as file:
+        for number, frame in enumerate(frames):
+            texts = frame.select_dtypes(include=["object", "string", "category"])
+            safe = frame.assign(**{str(name): neutralise(texts[name]) for name in texts})
+            safe.to_csv(file, index=False, header=number == 0)
+            rows += len(frame)
+    return rows
+
+
+def neutralise(texts: pd.Series) -> pd.Series:
+    """The same texts with an apostrophe in front of those that look like a formula."""
+    texts = texts.astype(object)
+    looks = texts.str.contains(FORMULA, regex=True, na=False)
+    return texts.where(~looks, "'" + texts)
+
+
+def restore(texts: pd.Series) -> pd.Series:
+    """Undo `neutralise`."""
+    return texts.astype(object).str.replace(NEUTRALISED, "", regex=True)

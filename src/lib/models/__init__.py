@@ -1,0 +1,1 @@
+"""Models: encoders and the embedded one, inference, a smaller vocabulary, the temperature."""

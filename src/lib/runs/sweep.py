@@ -1,0 +1,346 @@
+"""Sweeps: many runs that differ in a few parameters, declared in one file, and their comparison.
+
+    name: purity                      # the folder in outputs/
+    base: ../demo.yaml                # a parameter file, relative to this one
+    set: {05.steps: 50}               # for all points
+    grid:                             # all combinations
+      min_purity: [0.0, 0.9]          # names as in -p: 04.min_purity, or for all steps
+      seed: [0, 1, 2]
+    variants:                         # named sets of overrides, each combined with the grid
+      base: {last: 02}                # only up to 02: its model is measured
+      full: {}
+    compare_with: base                # paired differences, point by point of the grid
+    measure: validation               # test: gold test and audit texts; nothing may be chosen by it
+    last: 05                          # last step that is run
+
+Every point is a normal run in outputs/<sweep>/<point>/. What is complete is skipped, and parts that
+several points need are made once (`lib.runs.steps`). joblib runs several points at a time, each
+with its share of the cores, or on a cluster whose machines share the folder, if `run` is called
+inside `with joblib.parallel_config(backend="dask"):` (or "ray").
+
+Intervals are 95%. *Over texts*, would other texts of this kind give the same: the bootstrap of
+`lib.metrics`, where a resample counts its texts for all seeds alike. *Over seeds*, would others:
+Student's t interval; with three seeds t is 4.3, so these are honestly wide.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from matplotlib.figure import Figure
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as validated
+
+from lib import files, metrics
+from lib.artefacts import output_digest, read_manifest, read_metrics
+from lib.data import tables
+from lib.errors import UserError
+from lib.evaluation.comparison import ALL_AUDIT
+from lib.models import encoder, inference
+from lib.runs import parameter_files, runner, steps
+from lib.runs.parameter_files import RunParams, value_to_yaml
+from lib.style import LINE_COLOR, done, plain
+
+log = logging.getLogger(__name__)
+
+PREDICTIONS = "predictions.parquet"
+SPLITS = {"validation": ["validation"], "test": ["test", "audit"]}
+AUDIT_TEXTS = 500  # of each source at most, its first ones: 06 measures all of them
+BOOTSTRAP = {"samples": 2000, "seed": 0}
+DATA = ["dataset", "split"]
+MACRO_F1, ACCURACY = metrics.METRICS["macro_f1"], metrics.METRICS["accuracy"]
+STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "macro_f1": lambda counts: MACRO_F1(counts.sum(-2)),
+    "accuracy": lambda counts: ACCURACY(counts.sum(-2)),
+    "difference": lambda counts: MACRO_F1(counts.sum(-2)) - MACRO_F1(counts.sum(-1)),
+}
+"""Name -> function of counts [..., 3, 3, 3]: true class, reference's and point's prediction."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: its folder's name, variant ("" if there are none) and grid values."""
+
+    name: str
+    variant: str
+    values: dict[str, Any]
+    params: RunParams
+    steps: list[str]
+
+
+@validated(config=ConfigDict(extra="forbid", strict=True))
+class Sweep:
+    """What a sweep file holds, and the points that it means."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    base: str
+    set: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    compare_with: str | None = None
+    measure: Literal["validation", "test"] = "validation"
+    last: str | int = "05"
+    points: list[Any] = Field(default_factory=list, init=False)
+
+    @property
+    def axes(self) -> list[str]:
+        """What tells the lines of a table apart: the variant and the grid without the seed."""
+        return ["variant", *(name for name in self.grid if name != "seed")]
+
+
+def load(path: Path | str, overrides: list[str] | None = None, base: Path | None = None) -> Sweep:
+    """Read a sweep file and validate all its points.
+
+    Args:
+        path: the sweep file.
+        overrides: `-p` of the command line, `name=value`: like `set`, and stronger.
+        base: parameter file to take instead of the sweep file's.
+    Raises:
+        UserError: with one line for each thing that is wrong, in the file or in any point.
+    """
+    path, given = Path(path), overrides or []
+    try:
+        sweep = Sweep(**parameter_files.read_yaml(path))
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise UserError(f"{path}: " + "; ".join(found)) from error
+    base = base or path.parent / sweep.base
+    problems = dict.fromkeys(_conflicts(sweep, [text.partition("=")[0] for text in given]), "")
+    for variant, changes in (sweep.variants or {"": {}}).items():
+        chosen = runner.choose_steps(None, str(changes.get("last", sweep.last)), None)
+        if len(chosen) < 2:
+            problems["last: 01 leaves no model to measure; take 02 or later"] = ""
+        own = {key: value for key, value in changes.items() if key != "last"}
+        for combination in itertools.product(*sweep.grid.values()):
+            values = dict(zip(sweep.grid, combination, strict=True))
+            name = _point_name(variant, values)
+            if any(name.lower() == point.name.lower() for point in sweep.points):
+                problems["two points have this name"] = f"{name}: "  # some systems ignore case
+            texts = [*_overrides(sweep.set), *given, *_overrides(values | own), f"run={name}"]
+            try:
+                params = parameter_files.load(base, texts)
+                sweep.points.append(Point(name, variant, values, params, chosen))
+            except UserError as error:
+                problems.setdefault(str(error), f"{name}: ")
+    if problems:
+        raise UserError(f"{path}: " + "\n".join(name + text for text, name in problems.items()))
+    return sweep
+
+
+def _conflicts(sweep: Sweep, given: list[str]) -> list[str]:
+    """What is wrong with a sweep file besides values of parameters."""
+    grid = {_bare(key) for key in sweep.grid}
+    varied = {_bare(key) for changes in sweep.variants.values() for key in changes}
+    problems = [f"{name} is set by the grid and by a variant; keep one" for name in grid & varied]
+    fixed = grid | varied | {"run"}
+    problems += [f"-p {key}: the sweep sets it itself" for key in given if _bare(key) in fixed]
+    if not sweep.grid and not sweep.variants:
+        problems.append("nothing to sweep; give grid, variants or both")
+    if sweep.compare_with is not None and sweep.compare_with not in sweep.variants:
+        problems.append(f"compare_with: no variant {sweep.compare_with!r}; {list(sweep.variants)}")
+    return problems
+
+
+def _bare(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _overrides(values: dict[str, Any]) -> list[str]:
+    return [f"{key}={value_to_yaml(value)}" for key, value in values.items()]
+
+
+def _point_name(variant: str, values: dict[str, Any]) -> str:
+    """A folder name such as `full__lambda_metric-0.1__seed-0`."""
+    parts = [variant] if variant else []
+    parts += [f"{_bare(key)}-{value_to_yaml(value)}" for key, value in values.items()]
+    return "__".join(re.sub(r"[^\w.]+", "-", part).strip("-.")[-80:] for part in parts)
+
+
+def run(sweep: Sweep, outputs: Path, jobs: int = 1) -> list[str]:
+    """Run all points of a sweep into outputs/<sweep>/<point>/, `jobs` at a time.
+
+    Returns:
+        Names of the points that failed; the log says why. Bad input of the first raises UserError.
+    """
+    first = sweep.points[0]
+    runner.check_inputs(runner.absolute_paths(first.params), first.steps)
+    calls = (delayed(_run_point)(point, outputs / sweep.name) for point in sweep.points)
+    failed = []
+    for name, problem in Parallel(n_jobs=jobs, return_as="generator_unordered")(calls):
+        log.log(logging.ERROR if problem else logging.INFO, "%s: %s", name, problem or "done")
+        failed += [name] if problem else []
+    return failed
+
+
+def _run_point(point: Point, folder: Path) -> tuple[str, str]:
+    """Run one point, in any process; its name and what went wrong."""
+    try:
+        failed = runner.run(point.params, last=point.steps[-1], outputs=folder, render=False)
+    except Exception as error:  # whatever it is, the other points go on
+        return point.name, f"failed: {str(error) or type(error).__name__}"
+    return point.name, f"failed; see {folder / point.name / 'notebooks'}" if failed else ""
+
+
+def write(sweep: Sweep, folder: Path) -> pd.DataFrame:
+    """Compare the complete points in `folder`: comparison.csv, seeds.csv and comparison.png.
+
+    Returns:
+        the main rows of the last table, which are printed, too; empty if no point is complete.
+    """
+    table = texts = collect(sweep, folder)
+    if texts.empty:
+        log.error("no point of %s is complete: nothing to compare", sweep.name)
+        return texts
+    seeds = {"seeds": sweep.axes} if "seed" in sweep.grid else {}
+    for name, keys in {"comparison": ["point", "variant", *sweep.grid], **seeds}.items():
+        table = summary(texts, keys)
+        files.write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
+    table = table[table["dataset"].isin(["gold", ALL_AUDIT])]
+    with files.atomic(folder / "comparison.png") as temporary:
+        figure(sweep, table).savefig(temporary, dpi=110)
+    shown = table[[*sweep.axes, *DATA, "seeds"]].copy()
+    for name, kind in itertools.product(("macro_f1", "difference"), ("", "_texts")):
+        shown[name + kind] = metrics.interval_texts(table, name, name + kind)
+    print(f"\n{shown.to_string(index=False)}\n\n{folder}")
+    return table
+
+
+def collect(sweep: Sweep, folder: Path) -> pd.DataFrame:
+    """The predictions of all points that are complete and current, one row per data set and text.
+
+    Returns:
+        point, variant, the grid's parameters as texts, kept_share (of 04), dataset (audit texts are
+        in that of their source and in that of all), split, text_id, nth (of this text), label,
+        predicted, and reference: what the point with the same grid values and the variant
+        `compare_with` predicts (NaN for that point itself).
+    """
+    frames = []
+    for point in sweep.points:
+        run_dir, params = runner.prepare(point.params, point.steps, folder)
+        if all(steps.is_current(step, run_dir, params.steps[step]) for step in point.steps):
+            rows = {row["name"]: row["value"] for row in read_metrics(run_dir, "04_cluster_purity")}
+            about = {"point": point.name, "variant": point.variant}
+            about |= {name: value_to_yaml(value) for name, value in point.values.items()}
+            frame = predictions(point, run_dir, sweep.measure).assign(**about)
+            frames.append(frame.assign(kept_share=rows.get("kept_share", float("nan"))))
+    if not frames:
+        return pd.DataFrame()
+    texts = pd.concat(frames, ignore_index=True)
+    texts["nth"] = texts.groupby(["point", "split", "text_id"]).cumcount()
+    is_reference = texts["variant"] == sweep.compare_with
+    same = [*sweep.grid, "split", "text_id", "nth"]
+    reference = texts.loc[is_reference, [*same, "predicted"]]
+    texts = texts.merge(reference.rename(columns={"predicted": "reference"}), "left", on=same)
+    texts["reference"] = texts["reference"].mask(is_reference)
+    is_audit = texts["split"] == "audit"
+    whole = texts.assign(dataset=np.where(is_audit, ALL_AUDIT, "gold"))
+    return pd.concat([whole, texts[is_audit].assign(dataset=texts["source"])], ignore_index=True)
+
+
+def predictions(point: Point, run_dir: Path, measure: str) -> pd.DataFrame:
+    """What a point's last model says of the texts of `measure`; kept in the point's folder.
+
+    Returns:
+        text_id, source, split (validation, test or audit), label, predicted.
+    """
+    step = "05_metric_learning" if point.steps[-1] >= "05" else "02_base_classifier"
+    data, model = (read_manifest(run_dir, name) or {} for name in ("01_gold_data", step))
+    options = point.params.steps["06_final_eval"].only("max_tokens", "precision", "device")
+    used = [output_digest(data, "tables"), output_digest(model, "model"), options]
+    key = files.digest([*used, SPLITS[measure], AUDIT_TEXTS])
+    path = run_dir / PREDICTIONS
+    if path.exists() and (known := pd.read_parquet(path)).attrs.get("key") == key:
+        return known
+    texts = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
+    texts = texts[texts["split"].isin(SPLITS[measure])]
+    if "audit" in SPLITS[measure]:
+        audit = tables.read_corpus(run_dir / "01_gold_data" / "tables" / "corpus", audited=True)
+        audit = audit.groupby("source").head(AUDIT_TEXTS).rename(columns={"audit_label": "label"})
+        texts = pd.concat([texts, audit.assign(split="audit")], ignore_index=True)
+    classifier = encoder.load_classifier(run_dir / step / "model", options.pop("max_tokens"))
+    token_ids = classifier.tokenize(texts["text"].tolist())
+    found, _ = inference.predict(classifier, token_ids, **encoder.hardware(**options))
+    frame = texts[["text_id", "source", "split", "label"]].astype({"label": "int64"})
+    frame = frame.assign(predicted=found.argmax(1))
+    frame.attrs["key"] = key
+    files.write_parquet(path, frame)
+    return frame
+
+
+def summary(texts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Means over the points (seeds) of each cell of `keys` and data set.
+
+    Args:
+        texts: of `collect`.
+    Returns:
+        keys, dataset, split, seeds (number), kept_share, texts, and for each of STATISTICS its mean
+        with _low and _high over seeds (NaN with one) and _texts_low and _texts_high over texts.
+    """
+    rows = []
+    for cell, part in texts.groupby([*keys, *DATA], sort=False):
+        row = dict(zip([*keys, *DATA], cell, strict=True))
+        points = part.groupby("point")
+        row |= {"seeds": len(points), "kept_share": points["kept_share"].first().mean()}
+        row["texts"] = points.size().mean()
+        for name, statistic in STATISTICS.items():
+            paired = part.dropna(subset="reference") if name == "difference" else part
+            values, low, high = over_texts(paired, statistic)
+            columns = (name, f"{name}_low", f"{name}_high")
+            row |= dict(zip(columns, metrics.t_interval(values), strict=True))
+            row |= {f"{name}_texts_low": low, f"{name}_texts_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def over_texts(
+    texts: pd.DataFrame, statistic: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, float, float]:
+    """A statistic of each point, float [points], and the 95% interval over texts of their mean.
+
+    Texts that all points treat alike are interchangeable, so a resample is a multinomial draw over
+    the kinds of texts that there are, as in `lib.metrics`. A text that a point does not have
+    (another split) counts only where it is.
+
+    Args:
+        texts: rows of `collect` of one data set.
+    """
+    if texts.empty:
+        return np.empty(0), float("nan"), float("nan")
+    k = metrics.K
+    cell = (texts["label"] * k + texts["reference"].fillna(0)) * k + texts["predicted"]
+    of_text = cell.set_axis(pd.MultiIndex.from_frame(texts[["text_id", "nth", "point"]])).unstack()
+    kinds, counts = np.unique(of_text.fillna(-1).astype(int), axis=0, return_counts=True)
+    drawn = np.vstack([counts, metrics.resample(counts, **BOOTSTRAP)]).astype(float)
+    one_hot = kinds.T[:, :, None] == np.arange(k**3)  # [points, kinds, cells]
+    cubes = (drawn @ one_hot.astype(float)).reshape(len(one_hot), -1, k, k, k)
+    values = statistic(cubes)  # [points, 1 + resamples]: first that of the texts themselves
+    low, high = np.quantile(values[:, 1:].mean(0), [0.025, 0.975])
+    return values[:, 0], float(low), float(high)
+
+
+def figure(sweep: Sweep, table: pd.DataFrame) -> Figure:
+    """Rows of `summary`: macro-F1 with its interval over seeds where there are, else over texts."""
+    axes = [name for name in sweep.axes if table[name].nunique() > 1] or ["variant"]
+    panels = list(table.groupby(DATA, sort=False))
+    size = (8, sum(0.35 * len(part) + 1.4 for _, part in panels))
+    drawn, places = plt.subplots(len(panels), figsize=size, squeeze=False)
+    for place, ((dataset, split), part) in zip(places[:, 0], panels, strict=True):
+        names = [plain(", ".join(row)) for row in part[axes].astype(str).to_numpy()]
+        low = part["macro_f1_low"].fillna(part["macro_f1_texts_low"]).clip(lower=0)
+        high = part["macro_f1_high"].fillna(part["macro_f1_texts_high"]).clip(upper=1)
+        ends = [part["macro_f1"] - low, high - part["macro_f1"]]
+        place.errorbar(part["macro_f1"], names, xerr=ends, fmt="o", color=LINE_COLOR)
+        title = f"{sweep.name}: {dataset}, {split}, {part['texts'].max():,.0f} texts"
+        place.set(title=plain(title), xlabel="macro-F1 (95% interval)", ylabel=", ".join(axes))
+        place.invert_yaxis()  # the first one on top
+    return done(drawn)

@@ -1,0 +1,281 @@
+"""Step 05: gold and pseudo-labelled texts in, a model for each λ_metric out, the best of them kept.
+
+Reference: self-training with pseudo-labels, Lee 2013, "Pseudo-Label: The Simple and Efficient
+Semi-Supervised Learning Method for Deep Neural Networks".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.clusters.kmeans import KMeans
+from lib.data.tables import read_corpus
+from lib.embeddings.pca import PCA
+from lib.embeddings.store import read_probabilities
+from lib.errors import UserError
+from lib.files import write_json, write_parquet
+from lib.models.encoder import Encoder, hardware, load_classifier, new_classifier
+from lib.models.inference import predict
+from lib.training.base import ABOUT, CHECKPOINTS, HISTORY, fit_temperature, leave
+from lib.training.batches import ClassClusterBatches, nearest_clusters
+from lib.training.losses import SupCon
+from lib.training.trainer import Plan, Texts, fit
+
+PROBABILITIES = ["p0", "p1", "p2"]
+
+
+def write_training_texts(
+    folder: Path,
+    *,
+    corpus: Path,
+    embeddings: Path,
+    clusters: Path,
+    heldout_share: float,
+    seed: int,
+) -> None:
+    """Write the kept corpus texts with their pseudo-labels: pseudo.parquet, heldout.parquet.
+
+    Both have text_id, text, source, label, cluster, confidence, purity, and p0 to p2, the
+    probabilities that the label comes from. Held-out texts are never trained on.
+
+    Args:
+        corpus, embeddings: folders of 01 and 03; clusters: clusters.parquet of 04.
+    """
+    kept = pd.read_parquet(clusters, filters=[("kept", "==", True)])
+    texts = pseudo_labelled(read_corpus(corpus, text_ids=kept["text_id"]), kept)
+    texts[PROBABILITIES] = read_probabilities(embeddings, texts["text_id"])
+    heldout, rest = hold_out(texts, heldout_share, seed)
+    write_parquet(folder / "pseudo.parquet", rest)
+    write_parquet(folder / "heldout.parquet", heldout)
+
+
+def pseudo_labelled(texts: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
+    """The kept corpus texts with their predicted class as label.
+
+    Args:
+        texts: text_id, text, source; clusters: clusters.parquet of 04.
+    Returns:
+        text_id, text, source, label, cluster, confidence, purity; an audit label is not among them.
+    """
+    kept = clusters[clusters["kept"]].rename(columns={"predicted": "label"})
+    columns = ["text_id", "label", "cluster", "confidence", "purity"]
+    return texts[["text_id", "text", "source"]].merge(kept[columns], on="text_id")
+
+
+def hold_out(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A random share of the texts, and the rest; both keep their order.
+
+    Whether a text is held out depends on its text_id and the seed alone, not on what else is
+    kept: with another threshold, no text changes sides.
+    """
+    drawn = np.array([_uniform(f"{seed} {text_id}") for text_id in frame["text_id"]])
+    held = drawn < share
+    return frame[held].reset_index(drop=True), frame[~held].reset_index(drop=True)
+
+
+def _uniform(text: str) -> float:
+    """A number in [0, 1) that looks random and depends on `text` only."""
+    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64
+
+
+def assign_gold(
+    folder: Path,
+    *,
+    gold: Path,
+    model: Path,
+    pca: Path,
+    kmeans: Path,
+    max_tokens: int,
+    precision: str,
+    device: str,
+) -> None:
+    """Write gold_clusters.parquet: the nearest cluster of each gold train text (text_id, cluster).
+
+    Args:
+        gold: gold.parquet of 01; model: of 02; pca: pca.npz of 03; kmeans: kmeans.npz of 04.
+    """
+    frame = pd.read_parquet(gold, filters=[("split", "==", "train")])
+    encoder = load_classifier(model, max_tokens)
+    token_ids = encoder.tokenize(frame["text"].tolist())
+    _, pooled = predict(encoder, token_ids, **hardware(precision, device), progress="gold texts")
+    cluster, _ = KMeans.load(kmeans).assign(PCA.load(pca).transform(pooled))
+    found = pd.DataFrame({"text_id": frame["text_id"], "cluster": cluster})
+    write_parquet(folder / "gold_clusters.parquet", found)
+
+
+def training_frame(gold: Path, gold_clusters: Path, pseudo: Path) -> pd.DataFrame:
+    """Gold train texts, then pseudo-labelled ones: text, label, cluster, gold (bool), p0 to p2."""
+    train = pd.read_parquet(gold, filters=[("split", "==", "train")])
+    train = train.merge(pd.read_parquet(gold_clusters), on="text_id", validate="m:1")
+    both = [train.assign(gold=True), pd.read_parquet(pseudo).assign(gold=False)]
+    return pd.concat(both, ignore_index=True)
+
+
+def class_cluster_batches(
+    frame: pd.DataFrame,
+    kmeans: Path,
+    *,
+    batch_groups: int,
+    group_size: int,
+    gold_share: float,
+    hard_mining: bool,
+    seed: int,
+) -> ClassClusterBatches:
+    """The batches of a `training_frame`; see `lib.training.batches`."""
+    near = nearest_clusters(KMeans.load(kmeans).centroids, batch_groups) if hard_mining else None
+    return ClassClusterBatches(
+        frame["label"].to_numpy(np.int64),
+        frame["cluster"].to_numpy(np.int64),
+        frame["gold"].to_numpy(bool),
+        groups=batch_groups,
+        group_size=group_size,
+        gold_share=gold_share,
+        seed=seed,
+        neighbours=near,
+    )
+
+
+def train_candidate(
+    folder: Path,
+    *,
+    lambda_metric: float,
+    gold: Path,
+    gold_clusters: Path,
+    pseudo: Path,
+    kmeans: Path,
+    model: Path,
+    base_model: Path | str,
+    base_revision: str | None,
+    start_from: str,
+    lambda_class: float,
+    temperature: float,
+    hard_mining: bool,
+    memory_size: int,
+    steps: int,
+    batch_groups: int,
+    group_size: int,
+    gold_share: float,
+    pseudo_weight: float,
+    soft_labels: float,
+    learning_rate: float,
+    head_learning_rate: float,
+    freeze_word_embeddings: bool,
+    evaluations: int,
+    seed: int,
+    max_tokens: int,
+    precision: str,
+    device: str,
+) -> None:
+    """Train one value of λ_metric; its best checkpoint and history.csv are saved in `folder`.
+
+    Args:
+        gold, gold_clusters, pseudo, kmeans: files as above; model: of 02.
+        others: see `lib.parameters.MetricLearningParams`.
+    Raises:
+        UserError: a memory smaller than a batch, or a class without gold texts.
+    """
+    if 0 < memory_size < batch_groups * group_size:
+        raise UserError(
+            f"05_metric_learning.memory_size: {memory_size} is less than a batch of "
+            f"{batch_groups} x {group_size} texts; take 0 or {batch_groups * group_size} and more"
+        )
+    encoder = load_classifier(model, max_tokens)
+    if start_from == "base_model":
+        pooling = encoder.model.config.pooling
+        encoder = new_classifier(
+            base_model, pooling=pooling, max_tokens=max_tokens, seed=seed, revision=base_revision
+        )
+    frame = training_frame(gold, gold_clusters, pseudo)
+    batches = class_cluster_batches(
+        frame,
+        kmeans,
+        batch_groups=batch_groups,
+        group_size=group_size,
+        gold_share=gold_share,
+        hard_mining=hard_mining,
+        seed=seed,
+    )
+    torch.manual_seed(seed)
+    supcon = SupCon(
+        encoder.hidden_size,
+        temperature=temperature,
+        hard_mining=hard_mining,
+        memory_size=memory_size,
+    )
+    plan = Plan(
+        steps=steps,
+        evaluations=evaluations,
+        learning_rate=learning_rate,
+        head_learning_rate=head_learning_rate,
+        freeze_word_embeddings=freeze_word_embeddings,
+        seed=seed,
+        precision=precision,
+        device=device,
+    )
+    history = fit(
+        encoder,
+        training_texts(encoder, frame, pseudo_weight, soft_labels),
+        gold_validation(encoder, gold),
+        batches,
+        plan,
+        folder / CHECKPOINTS,
+        supcon,
+        lambda_class=lambda_class,
+        lambda_metric=lambda_metric,
+    )
+    leave(folder, encoder, history, {"lambda_metric": lambda_metric, "steps": steps})
+
+
+def training_texts(
+    encoder: Encoder, frame: pd.DataFrame, pseudo_weight: float, soft_labels: float
+) -> Texts:
+    """The texts of a `training_frame` as the losses need them.
+
+    Gold texts weigh 1, pseudo-labelled ones `pseudo_weight`. Targets of the latter are a mean of
+    the label and the probabilities that it comes from, `soft_labels` being the latter's weight.
+    """
+    gold = frame["gold"].to_numpy(bool)
+    texts = Texts.build(encoder, frame, np.where(gold, 1.0, pseudo_weight))
+    soft = frame.loc[~gold, PROBABILITIES].to_numpy(np.float32)
+    hard = texts.targets[~gold]
+    texts.targets[~gold] = hard + np.float32(soft_labels) * (soft - hard)
+    return texts
+
+
+def gold_validation(encoder: Encoder, gold: Path) -> Texts:
+    """The gold validation texts."""
+    return Texts.build(encoder, pd.read_parquet(gold, filters=[("split", "==", "validation")]))
+
+
+def choose(
+    folder: Path,
+    *,
+    candidates: dict[str, Path],
+    gold: Path,
+    calibrate: bool,
+    max_tokens: int,
+    precision: str,
+    device: str,
+) -> None:
+    """Save the best candidate by validation macro-F1, calibrated; of equal ones the first.
+
+    Args:
+        candidates: λ_metric -> folder of `train_candidate`.
+    """
+    histories = {value: pd.read_csv(path / HISTORY) for value, path in candidates.items()}
+    best = max(histories, key=lambda value: histories[value]["validation_macro_f1"].max())
+    shutil.copytree(candidates[best], folder, dirs_exist_ok=True)
+    encoder = load_classifier(folder, max_tokens)
+    about = {"lambda_metric": float(best), "temperature": 1.0}
+    if calibrate:
+        validation = gold_validation(encoder, gold)
+        about["temperature"] = fit_temperature(encoder, validation, precision, device)
+    leave(folder, encoder, histories[best], about)
+    write_json(folder / ABOUT, about)

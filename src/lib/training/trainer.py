@@ -1,0 +1,349 @@
+"""Training of a classifier by `transformers.Trainer`: our batches, our loss, the best checkpoint.
+
+What the Trainer does not bring is here: two learning rates, batches that are given, a loss that
+sees the whole batch of all processes, evaluation in batches of like length. Everything that it
+keeps in a checkpoint (weights, optimiser, random states, history) lets a run that was interrupted
+go on with the same result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+from tqdm.auto import tqdm
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from lib import LABELS
+from lib.metrics import macro_f1
+from lib.models.classifier import PooledClassifier
+from lib.models.encoder import Encoder, hardware
+from lib.models.inference import pad, predict
+from lib.training.batches import Batches, BatchSampler
+from lib.training.losses import SupCon, cross_entropy
+
+WEIGHT_DECAY = 0.01
+WARMUP_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Tokenised texts and what the losses need of them.
+
+    token_ids: n arrays of int32; labels: int64 [n]; weights: float32 [n]; targets: float32
+    [n, classes], what the cross-entropy wants (the label, or probabilities).
+    """
+
+    token_ids: list[np.ndarray]
+    labels: np.ndarray
+    weights: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def build(
+        cls, encoder: Encoder, frame: pd.DataFrame, weights: np.ndarray | None = None
+    ) -> Texts:
+        """From a frame with `text` and `label`; weights default to 1."""
+        labels = frame["label"].to_numpy(dtype=np.int64)
+        return cls(
+            encoder.tokenize(frame["text"].tolist()),
+            labels,
+            np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32),
+            np.eye(len(LABELS), dtype=np.float32)[labels],
+        )
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per text, int64 [n]."""
+        return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is trained: see `lib.parameters.TrainingParams`; evaluations: in all."""
+
+    steps: int
+    evaluations: int
+    learning_rate: float
+    head_learning_rate: float
+    freeze_word_embeddings: bool
+    seed: int
+    precision: str
+    device: str
+
+    @property
+    def evaluate_at(self) -> set[int]:
+        """Numbers of finished steps, evenly spread, the last one included."""
+        count = self.evaluations
+        return {max(1, round(self.steps * (i + 1) / count)) for i in range(count)}
+
+
+class LossModel(nn.Module):
+    """A classifier with its loss, so that a checkpoint holds all that is trained.
+
+    Args:
+        supcon: None for the cross-entropy alone. With lambda_metric 0 it is measured, not trained.
+    """
+
+    _keys_to_ignore_on_save = None  # the Trainer asks for it when a state lacks what is frozen
+
+    def __init__(
+        self,
+        classifier: PooledClassifier,
+        supcon: SupCon | None = None,
+        *,
+        lambda_class: float = 1.0,
+        lambda_metric: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.classifier, self.supcon = classifier, supcon
+        self.lambda_class, self.lambda_metric = lambda_class, lambda_metric
+        self.sums: dict[str, float] = {}
+        if supcon is not None and lambda_metric == 0:
+            supcon.requires_grad_(False)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        labels: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+    ) -> dict[str, Tensor]:
+        """`loss` of the whole batch of all processes, and the own texts' `logits`."""
+        pooled = self.classifier.embed(input_ids, attention_mask).float()
+        logits = self.classifier.classify(pooled).float()
+        with torch.autocast(pooled.device.type, enabled=False):  # the loss stays exact
+            targets, weights, labels = map(together, (targets, weights, labels))
+            parts = {"class": cross_entropy(together(logits), targets, weights)}
+            loss = self.lambda_class * parts["class"]
+            if self.supcon is not None:
+                trained = self.lambda_metric > 0
+                vectors = together(pooled if trained else pooled.detach())
+                parts["metric"] = self.supcon(vectors, labels, weights)
+                loss = loss + self.lambda_metric * parts["metric"] if trained else loss
+        for name, value in {**parts, "steps": torch.ones(())}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+        return {"loss": loss, "logits": logits}
+
+    def take_means(self) -> dict[str, float]:
+        """Mean of each part of the loss since the last call."""
+        sums, self.sums = self.sums, {}
+        steps = sums.pop("steps", 1.0)
+        return {name: value / steps for name, value in sums.items()}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Without what is frozen: the table of words is most of a checkpoint else."""
+        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        found = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in found.items() if name not in frozen}
+
+
+def together(values: Tensor) -> Tensor:
+    """The values of all processes, in order: [n, ...] -> [n * processes, ...].
+
+    Gradients are added up on the way back, and the Trainer averages those of the weights: the
+    result is the gradient of the loss of the whole batch.
+    """
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return values
+    return torch.cat(all_gather(values.contiguous()))
+
+
+class ClassifierTrainer(Trainer):
+    """The Trainer with given batches, two learning rates and evaluation by `lib.models.inference`.
+
+    Args:
+        encoder: whose model is the one in `model`.
+    """
+
+    def __init__(
+        self,
+        model: LossModel,
+        encoder: Encoder,
+        train: Texts,
+        validation: Texts,
+        batches: Batches,
+        plan: Plan,
+        output_dir: Path,
+    ) -> None:
+        self.encoder, self.validation, self.plan, self.batches = encoder, validation, plan, batches
+        self.losses = model
+        self.on = hardware(plan.precision, plan.device)
+        world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        arguments = TrainingArguments(
+            output_dir=str(output_dir),
+            max_steps=plan.steps,
+            per_device_train_batch_size=math.ceil(batches.size / world),
+            learning_rate=plan.learning_rate,
+            warmup_steps=round(plan.steps * WARMUP_SHARE),
+            max_grad_norm=1.0,
+            bf16=self.on["dtype"] == torch.bfloat16,
+            use_cpu=self.on["device"].type == "cpu",
+            dataloader_pin_memory=self.on["device"].type != "cpu",
+            eval_strategy="steps",
+            eval_steps=plan.steps,  # the last step; `_Callback` adds the others
+            save_strategy="steps",
+            save_steps=plan.steps,
+            save_total_limit=1,  # the best and the latest
+            load_best_model_at_end=True,
+            metric_for_best_model="macro_f1",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,  # its place is taken by `_Callback`, which knows the F1
+            remove_unused_columns=False,
+            seed=plan.seed,
+        )
+        rows = list(range(len(train.labels)))
+        super().__init__(
+            model,
+            arguments,
+            data_collator=lambda chosen: self._collate(train, chosen),
+            train_dataset=rows,
+            eval_dataset=rows,  # not used: see `evaluate`
+            callbacks=[_Callback(plan)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def _collate(self, texts: Texts, rows: list[int]) -> dict[str, Tensor]:
+        inputs = pad([texts.token_ids[i] for i in rows], self.encoder.pad_id, torch.device("cpu"))
+        arrays = {"labels": texts.labels, "targets": texts.targets, "weights": texts.weights}
+        return inputs | {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> BatchSampler:
+        return BatchSampler(self.batches, self.plan.steps)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW; new layers have their own rate; biases and norms are not decayed."""
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.losses.named_parameters():
+            if parameter.requires_grad:
+                is_encoder = name.startswith("classifier.encoder.")
+                rate = self.plan.learning_rate if is_encoder else self.plan.head_learning_rate
+                decay = WEIGHT_DECAY if parameter.ndim > 1 else 0.0
+                groups.setdefault((rate, decay), []).append(parameter)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": p, "lr": rate, "weight_decay": d} for (rate, d), p in groups.items()],
+            fused=True,
+        )
+        return self.optimizer
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Parts of the loss since the last evaluation, and how good the model is on validation."""
+        parts = self.losses.take_means()
+        metrics = {f"eval_train_{name}_loss": value for name, value in parts.items()}
+        found = evaluate(self.encoder, self.validation, self.on)
+        metrics |= {f"eval_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+
+class _Callback(TrainerCallback):
+    """Evaluates at the plan's steps; shows progress."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]
+        if state.global_step and state.is_world_process_zero:
+            tqdm.write(f"going on from step {state.global_step} of {self.plan.steps}")
+        self.bar = tqdm(
+            total=self.plan.steps,
+            initial=state.global_step,
+            desc="training",
+            unit="step",
+            disable=not state.is_world_process_zero,
+        )
+
+    def on_step_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+        if state.global_step in self.plan.evaluate_at:
+            control.should_evaluate = control.should_save = True
+
+    def on_evaluate(self, args, state, control, **more) -> None:  # type: ignore[no-untyped-def]
+        if self.bar is not None:
+            self.bar.set_postfix(macro_f1=f"{more['metrics']['eval_macro_f1']:.4f}")
+
+    def on_train_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]
+        if self.bar is not None:
+            self.bar.close()
+
+
+def fit(
+    encoder: Encoder,
+    train: Texts,
+    validation: Texts,
+    batches: Batches,
+    plan: Plan,
+    checkpoints: Path,
+    supcon: SupCon | None = None,
+    **lambdas: float,
+) -> pd.DataFrame:
+    """Train in place; afterwards the encoder holds the best state by validation macro-F1.
+
+    Args:
+        batches: indices into `train` for each step number.
+        checkpoints: where the state is kept for going on after an interruption; the caller removes
+            it when the result is saved.
+        supcon, lambdas: see `LossModel`.
+    Returns:
+        One row per evaluation: step, train_<part>_loss (mean since the last one), validation_loss,
+        validation_macro_f1, validation_accuracy, and `best` for the kept one.
+    """
+    transformers.logging.set_verbosity_error()
+    encoder.model.get_input_embeddings().requires_grad_(not plan.freeze_word_embeddings)
+    model = LossModel(encoder.model, supcon, **lambdas)
+    trainer = ClassifierTrainer(model, encoder, train, validation, batches, plan, checkpoints)
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
+    trainer.train(resume_from_checkpoint=last)
+    encoder.model.eval()
+    return history(trainer.state.log_history)
+
+
+COLUMNS = {
+    "step": "step",
+    "eval_train_class_loss": "train_class_loss",
+    "eval_train_metric_loss": "train_metric_loss",
+    "eval_loss": "validation_loss",
+    "eval_macro_f1": "validation_macro_f1",
+    "eval_accuracy": "validation_accuracy",
+}
+
+
+def history(log: list[dict[str, Any]]) -> pd.DataFrame:
+    """The Trainer's log of evaluations as `fit` returns it."""
+    rows = [row for row in log if "eval_macro_f1" in row]
+    frame = pd.DataFrame(rows, columns=[key for key in COLUMNS if key in rows[0]])
+    frame = frame.rename(columns=COLUMNS)
+    frame["best"] = frame.index == frame["validation_macro_f1"].idxmax()
+    return frame
+
+
+def evaluate(encoder: Encoder, texts: Texts, on: dict[str, Any]) -> dict[str, float]:
+    """loss (mean cross-entropy), macro_f1 and accuracy.
+
+    Args:
+        on: as `lib.models.encoder.hardware` gives it.
+    """
+    probabilities, _ = predict(encoder, texts.token_ids, **on)
+    chosen = probabilities[np.arange(len(texts.labels)), texts.labels]
+    predicted = probabilities.argmax(1)
+    return {
+        "loss": float(-np.log(np.clip(chosen, 1e-9, 1)).mean()),
+        "macro_f1": macro_f1(texts.labels, predicted),
+        "accuracy": float((predicted == texts.labels).mean()),
+    }

@@ -1,0 +1,23 @@
+import numpy as np
+import pandas as pd
+
+from lib.data import figures
+from lib.style import COLORS
+
+
+def test_class_counts_are_stacked_in_the_fixed_colours():
+    frame = pd.DataFrame({"source": ["a", "a", "b$"], "label": [0, 2, 2]})
+    axes = figures.class_counts(frame, "label", "title").axes[0]
+    widths = [[bar.get_width() for bar in bars] for bars in axes.containers]
+    assert widths == [[1, 0], [0, 0], [1, 1]]
+    colours = [bars[0].get_facecolor() for bars in axes.containers]
+    assert len(set(colours)) == len(COLORS)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", r"b\$"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("texts", "source")
+
+
+def test_lengths_have_one_line_for_each_table():
+    lengths = pd.DataFrame({"table": ["gold", "corpus"] * 50, "characters": np.arange(100)})
+    axes = figures.length_histogram(lengths).axes[0]
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"gold", "corpus"}
+    assert axes.get_xscale() == "log" and "characters" in axes.get_xlabel()

@@ -1,0 +1,160 @@
+"""The life of a classifier on a ModernBERT checkpoint: fresh, saved, loaded, said what is wrong."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from conftest import SENTENCES
+from lib import LABELS
+from lib.errors import UserError
+from lib.models import encoder as encoders
+from lib.models.encoder import Encoder, load_classifier, new_classifier, save_classifier
+from lib.models.inference import predict
+
+CPU = {"dtype": torch.float32, "device": torch.device("cpu")}
+
+
+def fresh(checkpoint: str | Path, **changes) -> Encoder:
+    settings = {"pooling": "mean", "max_tokens": 1024, "seed": 0}
+    return new_classifier(checkpoint, **(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_checkpoint: str, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("saved") / "model"
+    save_classifier(fresh(tiny_checkpoint), directory)
+    return directory
+
+
+def probabilities_of(encoder: Encoder) -> np.ndarray:
+    return predict(encoder, encoder.tokenize(SENTENCES), **CPU)[0]
+
+
+def test_saved_and_loaded_gives_the_same_probabilities(tiny_checkpoint, saved):
+    loaded = load_classifier(saved, 1024)
+    expected = probabilities_of(fresh(tiny_checkpoint))
+    np.testing.assert_allclose(probabilities_of(loaded), expected, atol=1e-6)
+    assert loaded.model.config.pooling == "mean" and not loaded.model.training
+    model = AutoModelForSequenceClassification.from_pretrained(saved).eval()
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    with torch.no_grad():
+        logits = model(**tokenizer(SENTENCES, padding=True, return_tensors="pt")).logits
+    np.testing.assert_allclose(logits.softmax(-1).numpy(), expected, atol=1e-5)
+    assert [model.config.id2label[i] for i in range(3)] == list(LABELS)
+
+
+def test_a_saved_model_is_for_others(tiny_checkpoint, saved):
+    """Readable by all, and without a path of the machine that trained it."""
+    machine = [str(Path(tiny_checkpoint).parent), str(saved.parent)]
+    for path in saved.rglob("*"):
+        assert path.stat().st_mode & 0o777 == 0o644
+        if path.suffix != ".safetensors":
+            text = path.read_text(encoding="utf-8")
+            assert not any(place in text for place in machine), path.name
+    config = json.loads((saved / "config.json").read_text(encoding="utf-8"))
+    assert "_name_or_path" not in config and "_name_or_path" not in config["encoder"]
+
+
+def test_long_texts_are_read_to_their_end(tiny_checkpoint):
+    encoder = fresh(tiny_checkpoint)
+    words = " ".join(SENTENCES).split()
+    beginning = " ".join(np.random.default_rng(0).choice(words, 550))
+    texts = [f"{beginning} ужасно плохо кошмар", f"{beginning} прекрасно спасибо доволен"]
+    token_ids = encoder.tokenize(texts)
+    assert 600 < len(token_ids[0]) < 1024
+    _, pooled = predict(encoder, token_ids, **CPU)
+    assert np.isfinite(pooled).all() and np.abs(pooled[0] - pooled[1]).max() > 1e-3
+    cut = fresh(tiny_checkpoint, max_tokens=512)
+    _, pooled = predict(cut, cut.tokenize(texts), **CPU)
+    np.testing.assert_allclose(pooled[0], pooled[1], atol=1e-6)
+
+
+def test_texts_are_cut_at_max_tokens_with_their_special_tokens(tiny_checkpoint):
+    encoder = fresh(tiny_checkpoint, max_tokens=16)
+    long, short, empty = encoder.tokenize([" ".join(SENTENCES), "плохо", ""])
+    assert len(long) == 16 and len(short) < 16 and len(empty) == 2
+    for ids in (long, short, empty):
+        assert ids.dtype == np.int32
+        assert ids[0] == encoder.tokenizer.cls_token_id
+        assert ids[-1] == encoder.tokenizer.sep_token_id
+
+
+def test_more_tokens_than_positions_is_an_error(tiny_checkpoint, saved):
+    for load in (
+        lambda: fresh(tiny_checkpoint, max_tokens=1025),
+        lambda: load_classifier(saved, 1025),
+    ):
+        with pytest.raises(UserError, match=r"max_tokens: 1025 is more than .* 1024 positions"):
+            load()
+
+
+def test_only_the_new_layer_is_random_and_by_the_seed(tiny_checkpoint):
+    torch.manual_seed(7)
+    first = fresh(tiny_checkpoint).model
+    torch.manual_seed(8)
+    again = fresh(Path(tiny_checkpoint)).model
+    assert torch.equal(first.classifier.weight, again.classifier.weight)
+    other = fresh(tiny_checkpoint, seed=1).model
+    assert not torch.equal(first.classifier.weight, other.classifier.weight)
+    expected = AutoModel.from_pretrained(tiny_checkpoint).state_dict()
+    found = first.encoder.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_without_a_hub_a_hub_model_says_what_to_do():
+    for load in (
+        lambda: new_classifier("jhu-clsp/mmBERT-base", pooling="cls", max_tokens=256, seed=0),
+        lambda: encoders.resolve_revision("jhu-clsp/mmBERT-base", None),
+    ):
+        with pytest.raises(UserError) as caught:
+            load()
+        message = str(caught.value)
+        assert "base_model: cannot load 'jhu-clsp/mmBERT-base'" in message
+        assert "HF_HUB_OFFLINE" in message and "embedded:e5-small" in message
+        assert "\n" not in message and len(message) < 700
+
+
+def test_a_revision_is_asked_for_hub_models_only(tiny_checkpoint, monkeypatch):
+    class Hub:
+        def model_info(self, name, revision):
+            return type("Info", (), {"sha": f"{name}@{revision}"})
+
+    monkeypatch.setattr(encoders, "HfApi", Hub)
+    assert encoders.resolve_revision("org/model", None) == "org/model@None"
+    assert encoders.resolve_revision(tiny_checkpoint, None) is None
+    assert encoders.resolve_revision("embedded:e5-small", None) is None
+
+
+def test_a_folder_without_a_model_is_an_error(tmp_path, saved):
+    for load in (lambda: load_classifier(tmp_path, 64), lambda: fresh(tmp_path)):
+        with pytest.raises(UserError, match="cannot load"):
+            load()
+    with pytest.raises(UserError, match=r"no embedded model 'embedded:e6'; .*embedded:e5-small"):
+        fresh("embedded:e6")
+    with pytest.raises(UserError, match="no such directory"):
+        encoders.fingerprint(tmp_path / "nowhere", None)
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(UserError, match="cannot load"):
+        load_classifier(copy, 64)
+
+
+def test_precision_is_what_the_hardware_multiplies(monkeypatch):
+    on = encoders.hardware("bfloat16", "cpu")
+    assert on == {"dtype": torch.bfloat16, "device": torch.device("cpu")}
+    asked = {}
+
+    def supported(including_emulation=True):
+        asked["emulation"] = including_emulation
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert encoders.compute_dtype("auto", torch.device("cuda")) == torch.float32
+    assert asked == {"emulation": False}

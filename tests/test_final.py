@@ -1,0 +1,135 @@
+"""Step 05: who is trained on what, and which candidate is kept."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lib.clusters.kmeans import KMeans
+from lib.errors import UserError
+from lib.models.encoder import load_classifier, new_classifier, save_classifier
+from lib.training import baselines, final
+from test_trainer import toy
+
+ON = {"max_tokens": 32, "precision": "float32", "device": "cpu"}
+
+
+@pytest.fixture
+def files(tiny_checkpoint, tmp_path):
+    """What step 05 reads, small."""
+    gold = pd.concat([toy(30, 1).assign(split="train"), toy(15, 2).assign(split="validation")])
+    gold = gold.assign(text_id=[f"g{i}" for i in range(45)])
+    gold.to_parquet(tmp_path / "gold.parquet")
+    clusters = pd.DataFrame({"text_id": gold["text_id"][:30], "cluster": np.arange(30) % 4})
+    clusters.to_parquet(tmp_path / "gold_clusters.parquet")
+    soft = np.random.default_rng(0).dirichlet(np.ones(3), 40).astype(np.float32)
+    pseudo = toy(40, 3).assign(text_id=[f"c{i}" for i in range(40)], cluster=np.arange(40) % 4)
+    pseudo[final.PROBABILITIES] = soft
+    pseudo.to_parquet(tmp_path / "pseudo.parquet")
+    KMeans(np.eye(4, 8, dtype=np.float32), 1.0).save(tmp_path / "kmeans.npz")
+    encoder = new_classifier(tiny_checkpoint, pooling="cls", max_tokens=32, seed=0)
+    save_classifier(encoder, tmp_path / "model")
+    return {
+        "gold": tmp_path / "gold.parquet",
+        "gold_clusters": tmp_path / "gold_clusters.parquet",
+        "pseudo": tmp_path / "pseudo.parquet",
+        "kmeans": tmp_path / "kmeans.npz",
+        "model": tmp_path / "model",
+    }
+
+
+OPTIONS = {
+    "base_model": "nowhere",
+    "base_revision": None,
+    "start_from": "base_classifier",
+    "lambda_class": 1.0,
+    "temperature": 0.1,
+    "hard_mining": True,
+    "memory_size": 24,
+    "steps": 4,
+    "batch_groups": 6,
+    "group_size": 2,
+    "gold_share": 0.5,
+    "pseudo_weight": 0.5,
+    "soft_labels": 0.5,
+    "learning_rate": 1e-3,
+    "head_learning_rate": 1e-3,
+    "freeze_word_embeddings": False,
+    "evaluations": 2,
+    "seed": 0,
+    **ON,
+}
+
+
+def test_candidates_and_the_choice_among_them(files, tmp_path):
+    folders = {}
+    for value in (0.0, 0.5):
+        folders[f"{value:g}"] = tmp_path / f"{value:g}"
+        folders[f"{value:g}"].mkdir()
+        final.train_candidate(folders[f"{value:g}"], lambda_metric=value, **files, **OPTIONS)
+    found = {}
+    for name, folder in folders.items():
+        history = pd.read_csv(folder / "history.csv")
+        assert history["step"].tolist() == [2, 4] and (history["train_metric_loss"] > 0).all()
+        found[name] = history["validation_macro_f1"].max()
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    final.choose(chosen, candidates=folders, gold=files["gold"], calibrate=True, **ON)
+    about = pd.read_json(chosen / "training.json", typ="series")
+    best = max(found, key=found.get)
+    assert about["lambda_metric"] == float(best) and 0.5 <= about["temperature"] <= 10
+    one, two = (load_classifier(f, 32).model for f in (folders[best], chosen))
+    scaled = two.classifier.weight * about["temperature"]
+    assert torch.allclose(one.classifier.weight, scaled, atol=1e-5)
+    assert torch.equal(*(m.get_input_embeddings().weight for m in (one, two)))
+
+
+def test_a_memory_smaller_than_a_batch_is_refused(files, tmp_path):
+    with pytest.raises(UserError, match=r"05_metric_learning.memory_size: 5 is less than a batch"):
+        final.train_candidate(tmp_path, lambda_metric=0.5, **files, **OPTIONS | {"memory_size": 5})
+
+
+def test_pseudo_labels_weigh_less_and_may_be_soft(files):
+    encoder = load_classifier(files["model"], 32)
+    frame = final.training_frame(files["gold"], files["gold_clusters"], files["pseudo"])
+    assert len(frame) == 70 and frame["gold"].sum() == 30
+    texts = final.training_texts(encoder, frame, pseudo_weight=0.25, soft_labels=0.5)
+    assert texts.weights.tolist() == [1.0] * 30 + [0.25] * 40
+    hard = np.eye(3)[frame["label"]]
+    np.testing.assert_array_equal(texts.targets[:30], hard[:30])
+    soft = frame[final.PROBABILITIES].to_numpy()[30:]
+    np.testing.assert_allclose(texts.targets[30:], (hard[30:] + soft) / 2, rtol=1e-6)
+
+
+def test_only_kept_texts_get_a_label_and_never_the_audit_label():
+    texts = pd.DataFrame({"text_id": ["a", "b"], "text": "т", "source": "s", "audit_label": [0, 1]})
+    clusters = pd.DataFrame(
+        {"text_id": ["a", "b"], "cluster": 3, "predicted": 2, "kept": [True, False]}
+    )
+    clusters = clusters.assign(confidence=0.9, purity=1.0)
+    found = final.pseudo_labelled(texts, clusters)
+    assert found["text_id"].tolist() == ["a"] and found["label"].tolist() == [2]
+    assert "audit_label" not in found
+
+
+@given(st.sets(st.integers(0, 10**6), max_size=60), st.floats(0.05, 0.45), st.integers(0, 3))
+def test_no_text_changes_sides_with_what_else_is_kept(ids, share, seed):
+    frame = pd.DataFrame({"text_id": [f"{i:x}" for i in sorted(ids)]})
+    held, rest = final.hold_out(frame, share, seed)
+    assert sorted([*held["text_id"], *rest["text_id"]]) == sorted(frame["text_id"])
+    fewer, _ = final.hold_out(frame[::2], share, seed)
+    assert set(fewer["text_id"]) <= set(held["text_id"])
+
+
+def test_about_the_share_is_held_out():
+    frame = pd.DataFrame({"text_id": [f"{i:x}" for i in range(5000)]})
+    assert len(final.hold_out(frame, 0.2, 0)[0]) / 5000 == pytest.approx(0.2, abs=0.02)
+
+
+def test_the_floor_is_lower_without_letters():
+    rows = baselines.floor(toy(300, 1), toy(90, 2), split="validation", samples=200, seed=0)
+    found = {(row["model"], row["name"]): row["value"] for row in rows}
+    assert found["majority class", "macro_f1"] == pytest.approx(1 / 6)
+    assert found["TF-IDF", "macro_f1"] > 0.95

@@ -1,0 +1,49 @@
+"""The repository's own results: the page agrees with the CSV files, and its notebook runs."""
+
+import re
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.runs.fingerprints import PROJECT
+
+RESULTS = PROJECT / "notebooks" / "results"
+SWEEPS = ["ablation_500", "ablation_2000", "ablation_all"]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_the_table_holds_what_the_csv_files_hold(sweep):
+    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    table = [re.split(r" *\| *", line.strip("| ")) for line in lines if line.startswith("|")]
+    header = next(row for row in table if row[0] == "variant" and sweep in row)
+    rows = {row[0]: row for row in table if len(row) == len(header)}
+    means = pd.read_csv(RESULTS / sweep / "seeds.csv").query(
+        "dataset == 'gold' and split == 'test'"
+    )
+    columns = ["macro_f1", "difference", "difference_low", "difference_high"]
+    columns += ["difference_texts_low", "difference_texts_high"]
+    for variant, *values in means[["variant", *columns]].itertuples(index=False):
+        cell = rows.pop(variant)[header.index(sweep)].replace("−", "-").replace("+", "")
+        found = [float(number) for number in re.findall(r"-?\d+\.\d+", cell)]
+        expected = [value for value in values if not np.isnan(value)]
+        assert found == pytest.approx(expected, abs=0.00051), variant
+    empty = {row[header.index(sweep)] for name, row in rows.items() if re.match("[a-i]_", name)}
+    assert empty <= {"–"}
+
+
+def test_the_notebook_draws_all_sweeps(monkeypatch):
+    monkeypatch.chdir(RESULTS)
+    notebook = nbformat.read(RESULTS / "results.ipynb", as_version=4)
+    variables: dict = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs
+            exec(cell.source, variables)
+    axes = variables["figure"].axes
+    assert len(axes) == 6 and SWEEPS[0] in axes[0].get_title()
+    verdicts = pd.DataFrame(variables["rows"]).groupby("verdict").size()
+    assert verdicts.to_dict() == {"not shown": 18, "harms": 1}
+    plt.close("all")
