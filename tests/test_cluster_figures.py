@@ -89,9 +89,9 @@ def test_cluster_counts_show_every_measure_and_the_number_in_use():
     axes = figures.cluster_counts(table, 20).axes
     for axis, column in zip(axes, columns, strict=True):
         assert axis.lines[0].get_ydata().tolist() == table[column].tolist()
-        assert list(axis.lines[-1].get_xdata()) == [20, 20] and axis.get_title()
+        assert list(axis.lines[1].get_xdata()) == [20, 20] and axis.get_title()
     assert [t.get_text() for t in axes[0].get_xticklabels()] == ["10", "20", "40"]
-    assert axes[2].lines[1].get_ydata().tolist() == table["mean_purity_lower_bound"].tolist()
+    assert axes[2].lines[2].get_ydata().tolist() == table["mean_purity_lower_bound"].tolist()
 
 
 def test_umap_view_shows_every_point_once_by_class(corpus):

@@ -277,7 +277,7 @@ def test_it_loads_with_the_auto_classes(embedded_cache):
 
 @pytest.mark.slow
 def test_token_counts_are_those_of_the_package(tokenizer, original, record_property):
-    folder = Path(lib.__file__).parent / "sample"
+    folder = Path(lib.__file__).parent / "data" / "sample"
     sample = pd.concat([pd.read_csv(file) for file in sorted(folder.glob("*.csv"))])
     texts = sample["text"].sample(400, random_state=0).tolist() + UNUSUAL
     limit = 512

@@ -155,4 +155,4 @@ def test_without_audit_labels_there_is_nothing_to_say_of_them():
     predicted, kept, unknown = np.array([0, 1, 2]), np.array([True, True, False]), np.full(3, -1)
     assert filters.audit(predicted, unknown, kept, pd.Series(["а", "б", "в"])) == []
     rows = filters.kept_metrics(predicted, kept, np.array([True]))
-    assert filters.summary(rows).splitlines()[1].startswith("no audit labels")
+    assert filters.summary(rows).splitlines()[1].startswith("no kept text has an audit label")

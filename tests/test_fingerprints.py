@@ -84,7 +84,7 @@ def test_every_cell_but_the_parameters_counts():
 
 def test_what_is_outside_the_run():
     found = fingerprints.external("01_gold_data", GoldDataParams(sources=["sample"]))
-    assert len(found) == len(SAMPLE_FILES)
+    assert len(found) == len(SAMPLE_FILES) + 1  # and the entry of the registry
     base = BaseClassifierParams(base_model="embedded:e5-small")
     assert list(fingerprints.external("02_base_classifier", base)) == ["embedded:e5-small"]
     with pytest.raises(UserError, match="e5-big"):

@@ -236,9 +236,17 @@ def test_interval_over_texts_of_a_mean_over_seeds(compared, tmp_path):
     assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.01)
 
 
-def test_incomplete_points_are_left_out(compared, tmp_path, caplog):
-    for point in compared.points[1:]:
+def test_failed_points_are_left_out(compared, tmp_path, caplog, monkeypatch):
+    for point in compared.points[2:]:
         shutil.rmtree(tmp_path / point.name / "02_base_classifier")
+    prepare = sweep.runner.prepare
+
+    def with_bad_input(params, *others):
+        if params.run == compared.points[1].name:
+            raise UserError("no such model")
+        return prepare(params, *others)
+
+    monkeypatch.setattr(sweep.runner, "prepare", with_bad_input)
     assert set(sweep.write(compared, tmp_path)["variant"]) == {"base"}
     shutil.rmtree(tmp_path / compared.points[0].name)
     assert sweep.write(compared, tmp_path).empty

@@ -63,11 +63,13 @@ def test_the_list_the_number_and_the_search_choose(widget):
     widget.cluster.value = 2
     assert widget.list.value == 2 and "Cluster 2" in widget.card.value
     widget.query.value = "отель"
-    assert [name for _, name in widget.hits.options] == [5]
-    widget.hits.value = 5
+    assert [name for _, name in widget.list.options] == [5]
+    widget.list.value = 5
     assert widget.cluster.value == 5
     widget.query.value = "такого нет"
-    assert widget.hits.options == () and "0 texts found" in widget.found.value
+    assert widget.list.options == () and "0 texts found" in widget.found.value
+    widget.query.value = ""
+    assert len(widget.list.options) == 8 and widget.found.value == ""
 
 
 def test_texts_of_a_cluster(widget):

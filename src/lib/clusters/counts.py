@@ -44,12 +44,14 @@ def compare(
     for clusters, folder in tqdm(sorted(folders.items()), desc="numbers of clusters", leave=False):
         assigned = np.load(folder / "assigned.npy")
         table = purity_table(assigned, probabilities, clusters)
-        row = {"clusters": clusters, "inertia": KMeans.load(folder / "kmeans.npz").inertia}
-        if 1 < len(np.unique(assigned[shown])) < size:  # else it is not defined
-            row["silhouette"] = silhouette_score(vectors[shown], assigned[shown])
+        defined = 1 < len(np.unique(assigned[shown])) < size
+        row = {
+            "clusters": clusters,
+            "inertia": KMeans.load(folder / "kmeans.npz").inertia,
+            "silhouette": silhouette_score(vectors[shown], assigned[shown]) if defined else np.nan,
+        }
         for name in ("purity", "purity_lower_bound"):
             row[f"mean_{name}"] = table[name].to_numpy()[assigned].mean()
-        row["kept_share"] = reliable(assigned, probabilities, table, **filter_options).mean()
-        rows.append(row)
-    columns = ["clusters", "inertia", "silhouette", "mean_purity", "mean_purity_lower_bound"]
-    return pd.DataFrame(rows, columns=[*columns, "kept_share"])
+        kept = reliable(assigned, probabilities, table, **filter_options)
+        rows.append(row | {"kept_share": kept.mean()})
+    return pd.DataFrame(rows)

@@ -27,11 +27,7 @@ HOVERS_CHARACTERS = 6_000_000  # of all hovers of a map together: 60 each at 100
 
 
 def purity_histogram(table: pd.DataFrame, min_purity: float) -> Figure:
-    """Clusters by purity, stacked by dominant class, with the threshold.
-
-    Args:
-        table: of `lib.clusters.purity.purity_table`.
-    """
+    """Clusters (of `purity_table`) by purity, stacked by dominant class, with the threshold."""
     figure, axes = plt.subplots(figsize=(8, 4))
     data = table.dropna(subset="purity")
     sns.histplot(
@@ -55,10 +51,9 @@ def purity_histogram(table: pd.DataFrame, min_purity: float) -> Figure:
 
 
 def frontier(table: pd.DataFrame, min_purity: float) -> Figure:
-    """Share kept against precision, a line per purity threshold, a point per confidence threshold.
+    """Share kept against precision (of `filter.frontier`), with the purity threshold in use.
 
-    Args:
-        table: of `lib.clusters.filter.frontier`; min_purity: the threshold in use.
+    A line per purity threshold, a point per confidence threshold.
     """
     panels = {"expected_precision": "expected (mean confidence of the kept texts)"}
     if table["audited"].any():
@@ -86,28 +81,18 @@ def frontier(table: pd.DataFrame, min_purity: float) -> Figure:
 
 
 def cluster_counts(table: pd.DataFrame, chosen: int) -> Figure:
-    """Inertia, silhouette, purity and share kept by number of clusters; `chosen` is marked.
-
-    Args:
-        table: of `lib.clusters.counts.compare`.
-    """
-    columns = {
-        "inertia": "inertia (mean squared distance)",
-        "silhouette": "silhouette of a sample",
-        "mean_purity": "mean purity over texts",
-        "kept_share": "share of texts kept",
-    }
+    """What `counts.compare` gives, by number of clusters; `chosen` is marked."""
+    titles = ["inertia (mean squared distance)", "silhouette", "mean purity", "share of texts kept"]
+    columns = ["inertia", "silhouette", "mean_purity", "kept_share"]
     figure, axes = plt.subplots(1, len(columns), figsize=(15, 3.6))
-    for axis, (column, title) in zip(axes, columns.items(), strict=True):
-        axis.plot(table["clusters"], table[column], "o-", color=LINE_COLOR, label="raw")
-        if column == "mean_purity":
-            bound = table["mean_purity_lower_bound"]
-            axis.plot(table["clusters"], bound, "o--", color=LINE_COLOR, label="lower bound")
-            axis.legend()
+    lines = table.set_index("clusters").rename(columns={"mean_purity_lower_bound": "lower bound"})
+    for axis, column, title in zip(axes, columns, titles, strict=True):
+        lines[column].plot(ax=axis, style="o-", color=LINE_COLOR, logx=True)
         axis.axvline(chosen, color="black", linestyle="--", linewidth=1)
-        axis.set(xscale="log", title=title, xlabel="clusters", ylabel=column.replace("_", " "))
-        axis.set_xticks(table["clusters"], [str(n) for n in table["clusters"]])
+        axis.set(title=title, xlabel="clusters", ylabel=title)
+        axis.set_xticks(table["clusters"], [str(n) for n in table["clusters"]], minor=False)
         axis.minorticks_off()
+    lines["lower bound"].plot(ax=axes[2], style="o--", color=LINE_COLOR, legend=True)
     axes[-1].set_ylim(0, 1)
     return done(figure)
 

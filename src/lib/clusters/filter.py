@@ -119,26 +119,24 @@ def frontier(
     passing = passes(*about, min_purity=0.0, min_confidence=0.0, **others)
     texts = pd.DataFrame({"predicted": predicted, "confidence": confidence, "source": "all"})
     texts = texts.assign(audit_label=audit_label).astype({"source": "category"})
-    purities = np.union1d(PURITIES, [min_purity])
-    confidences = np.union1d(CONFIDENCES, [min_confidence])
-    purity = label_purity(assigned, predicted, table)
-    counts = ThresholdCounts.count(texts, purity, passing, purities, confidences)
+    purities = sorted({*PURITIES, min_purity})
+    confidences = sorted({*CONFIDENCES, min_confidence})
+    grid = np.array(purities), np.array(confidences)
+    of_label = label_purity(assigned, predicted, table)
+    counts = ThresholdCounts.count(texts, of_label, passing, *grid)
     rows = []
-    for place in product(range(len(purities)), range(len(confidences))):
-        pair = float(purities[place[0]]), float(confidences[place[1]])
-        values = dict(vars(counts.kept(*place)))
-        row = {"min_purity": pair[0], "min_confidence": pair[1]}
-        row |= {"chosen": pair == (min_purity, min_confidence), "kept": values.pop("texts")}
-        row |= {"kept_share": values.pop("share"), **values.pop("counts").sum()}
-        rows.append(row | values)
-    return pd.DataFrame(rows)
+    for (i, purity), (j, confidence) in product(enumerate(purities), enumerate(confidences)):
+        kept, row = counts.kept(i, j), {"min_purity": purity, "min_confidence": confidence}
+        row["chosen"] = (purity, confidence) == (min_purity, min_confidence)
+        rows.append({**row, **vars(kept), **kept.counts.sum()})
+    names = {"texts": "kept", "share": "kept_share"}
+    return pd.DataFrame(rows).drop(columns="counts").rename(columns=names)
 
 
 def kept_metrics(predicted: np.ndarray, kept: np.ndarray, pure: np.ndarray) -> list[dict[str, Any]]:
-    """Rows of metrics.json: what is kept, overall and per class, and how many clusters are pure.
+    """Rows of metrics.json: what is kept, overall and per class; how many clusters are pure.
 
-    Args:
-        predicted: int [n]; kept: bool [n]; pure: bool [clusters].
+    predicted: int [n]; kept: bool [n]; pure: bool [clusters].
     """
     values = {"kept_share": kept.mean(), "clusters": len(pure), "pure_clusters": pure.sum()}
     values |= {f"kept_{name}": kept[predicted == i].sum() for i, name in enumerate(LABELS)}
@@ -151,12 +149,8 @@ def audit(
 ) -> list[dict[str, Any]]:
     """Rows of metrics.json: agreement with audit labels of all predictions and of the kept ones.
 
-    Args:
-        predicted: int [n]; audit_label: int [n], -1 where unknown; kept: bool [n];
-        sources: n names.
-    Returns:
-        Two rows for each source (one where none is kept) and for ALL_AUDIT, with 95% intervals;
-        none when no text has an audit label.
+    Two rows, with 95% intervals, for each source of n that has audit labels (one where none is
+    kept) and for ALL_AUDIT. predicted: int [n]; audit_label: int [n], -1 unknown; kept: bool [n].
     """
     texts = pd.DataFrame({"right": predicted == audit_label, "kept": kept})
     texts = texts.assign(source=np.asarray(sources))[audit_label >= 0]
@@ -175,12 +169,12 @@ def summary(rows: list[dict[str, Any]]) -> str:
     """The result of step 04 in two lines, from its rows of metrics.json."""
     found = {row["name"]: row for row in rows if row["dataset"] in ("corpus", ALL_AUDIT)}
     share, pure, clusters = (found[name] for name in ("kept_share", "pure_clusters", "clusters"))
-    line = f"{share['value']:.1%} of {share['texts']:,} texts kept; "
-    line += f"{pure['value']:,} of {clusters['value']:,} clusters are pure"
-    if "agreement" not in found:
-        return f"{line}\nno audit labels: how right the kept pseudo-labels are is not measured"
-    line += f"\naudit labels agree with {found['agreement']['value']:.1%} of all predictions"
-    if of_kept := found.get("agreement_of_kept"):
-        line += f", with {of_kept['value']:.1%} of the kept ones"
-        line += f" [{of_kept['low']:.1%}, {of_kept['high']:.1%}]"
-    return line
+    kept = f"{share['value']:.1%} of {share['texts']:,} texts kept; "
+    kept += f"{pure['value']:,} of {clusters['value']:,} clusters are pure"
+    if "agreement_of_kept" not in found:
+        return f"{kept}\nno kept text has an audit label: how right they are is not measured"
+    before, after = found["agreement"], found["agreement_of_kept"]
+    return (
+        f"{kept}\naudit labels agree with {before['value']:.1%} of all predictions, with "
+        f"{after['value']:.1%} of the kept ones [{after['low']:.1%}, {after['high']:.1%}]"
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import entropy
 
 from lib import LABELS
 
@@ -51,7 +52,10 @@ def purity_table(assigned: np.ndarray, probabilities: np.ndarray, clusters: int)
     cells = np.bincount(assigned * K + probabilities.argmax(1), minlength=clusters * K)
     counts = cells.reshape(clusters, K)
     size, most = counts.sum(1), counts.max(1)
-    values = {"mean_confidence": probabilities.max(1), "mean_entropy": entropy(probabilities)}
+    values = {
+        "mean_confidence": probabilities.max(1),
+        "mean_entropy": entropy(probabilities, axis=1),
+    }
     table = pd.DataFrame({"size": size, **dict(zip(LABELS, counts.T, strict=True))})
     table["dominant"] = counts.argmax(1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -59,8 +63,3 @@ def purity_table(assigned: np.ndarray, probabilities: np.ndarray, clusters: int)
         for name, of_text in values.items():
             table[name] = np.bincount(assigned, weights=of_text, minlength=clusters) / size
     return table.rename_axis("cluster")
-
-
-def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Entropy of each row in nats: float [n, 3] -> [n]; 0 for a certain prediction."""
-    return -(probabilities * np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))).sum(1)

@@ -46,30 +46,28 @@ class ExplorerWidget(widgets.VBox):
         first, last = int(run.by_purity()[0]), len(run.table) - 1
         self.cluster = widgets.BoundedIntText(first, min=0, max=last, description="cluster")
         self.order = widgets.Dropdown(options=ORDERS, description="list")
-        self.query = widgets.Text(description="search", continuous_update=False)
-        self.list, self.hits = (widgets.Select(rows=rows, layout=WIDE) for rows in (8, 5))
+        self.query = widgets.Text(description="words", continuous_update=False)
+        self.list = widgets.Select(rows=12, layout=WIDE)
         self.kind = widgets.ToggleButtons(options={title: name for name, title in KINDS.items()})
         self.texts_shown = widgets.BoundedIntText(10, min=1, max=500, description="texts")
         self.kept, self.found, self.card, self.texts, self.exported = (
             widgets.HTML(layout=WIDE) for _ in range(5)
         )
-        self.export_cluster = widgets.Button(description="Export the cluster (CSV)")
-        self.export_kept = widgets.Button(description="Export the kept texts (CSV)")
-        for button in (self.export_cluster, self.export_kept):
-            button.layout.width = "16em"
+        self.export_cluster, self.export_kept = (
+            widgets.Button(description=f"Export the {what} (CSV)", layout={"width": "16em"})
+            for what in ("cluster", "kept texts")
+        )
         self.figure = self._figure()
         self._connect()
         sliders = widgets.VBox([self.purity, self.confidence, self.export_kept])
-        choice = widgets.VBox(
-            [self.cluster, self.order, self.list, self.query, self.hits, self.found]
-        )
+        choice = widgets.VBox([self.cluster, self.order, self.query, self.list])
         # the figure's own `layout` is plotly's, so it gets a box around it
         rows = [[sliders, self.kept], [widgets.VBox([self.figure]), choice]]
         for part in (sliders, self.kept, choice):
             part.layout.flex, part.layout.min_width, part.layout.overflow = "1 1 20em", "0", "auto"
         rows.append([self.kind, self.texts_shown, self.export_cluster])
         top, middle, controls = (widgets.Box(row, layout={"flex_flow": "row wrap"}) for row in rows)
-        super().__init__([top, middle, self.exported, self.card, controls, self.texts])
+        super().__init__([top, middle, self.exported, self.found, self.card, controls, self.texts])
 
     def choose(self, cluster: int | None) -> None:
         """Show a cluster; None: nothing has been chosen."""
@@ -104,12 +102,11 @@ class ExplorerWidget(widgets.VBox):
             (self.kind, self._show_texts),
             (self.texts_shown, self._show_texts),
             (self.list, lambda: self.choose(self.list.value)),
-            (self.hits, lambda: self.choose(self.hits.value)),
         ):
             part.observe(lambda _, act=act: act(), "value")
         self.export_cluster.on_click(lambda _: self._export_cluster())
         self.export_kept.on_click(lambda _: self._export_kept())
-        self._fill_list()
+        self._search()
         self._show_kept()
         self._show_cluster()
 
@@ -117,27 +114,28 @@ class ExplorerWidget(widgets.VBox):
         if len(clusters):
             self.choose(clusters[0])
 
+    def _search(self) -> None:
+        words = self.query.value.strip()
+        rows = self.run.search(words) if words else np.arange(len(self.run.texts))
+        self._found = self.run.texts["cluster"].iloc[rows].value_counts()
+        note = f"{len(rows):,} texts found; the first {HITS}:"
+        self.found.value = note + self._text_list(rows[:HITS]) if words else ""
+        self._fill_list()
+
     def _fill_list(self) -> None:
-        names = self.run.by_purity(ascending=self.order.value)[:LISTED]
-        columns = (self.run.table.loc[names, name] for name in ("purity", "dominant", "size"))
+        """The clusters that hold texts found by the search, or all."""
+        names = self.run.by_purity(ascending=self.order.value)
+        names = names[np.isin(names, self._found.index)][:LISTED]
+        columns = (self.run.table.loc[names, name] for name in ("purity", "dominant"))
         self.list.options = [
-            (f"{purity:.2f} {LABELS[dominant]}, {size:,} texts, #{name}", name)
-            for name, purity, dominant, size in zip(names.tolist(), *columns, strict=True)
+            (f"{purity:.2f} {LABELS[dominant]}, {self._found[name]:,} texts, #{name}", name)
+            for name, purity, dominant in zip(names.tolist(), *columns, strict=True)
         ]
         self._mark_in_list()
 
     def _mark_in_list(self) -> None:
         names = {name for _, name in self.list.options}
         self.list.value = self.cluster.value if self.cluster.value in names else None
-
-    def _search(self) -> None:
-        words = self.query.value.strip()
-        rows = self.run.search(words) if words else np.empty(0, dtype=np.int64)
-        counts = self.run.texts["cluster"].iloc[rows].value_counts()
-        self.hits.options = [(f"cluster {name}: {n:,} texts", name) for name, n in counts.items()]
-        self.hits.value = None
-        note = f"{len(rows):,} texts found; the first {HITS}:"
-        self.found.value = note + self._text_list(rows[:HITS]) if words else ""
 
     def _show_kept(self) -> None:
         hundredths = [round(slider.value * 100) for slider in (self.purity, self.confidence)]

@@ -126,9 +126,10 @@ def load(path: Path | str, overrides: list[str] | None = None, base: Path | None
             name = _point_name(variant, values)
             if any(name.lower() == point.name.lower() for point in sweep.points):
                 problems["two points have this name"] = f"{name}: "  # some systems ignore case
-            texts = [*_overrides(sweep.set), *given, *_overrides(values | own), f"run={name}"]
+            changed = (sweep.set | values | own).items()
+            texts = [f"{key}={value_to_yaml(value)}" for key, value in changed]
             try:
-                params = parameter_files.load(base, texts)
+                params = parameter_files.load(base, [*texts, *given, f"run={name}"])
                 sweep.points.append(Point(name, variant, values, params, chosen))
             except UserError as error:
                 problems.setdefault(str(error), f"{name}: ")
@@ -153,10 +154,6 @@ def _conflicts(sweep: Sweep, given: list[str]) -> list[str]:
 
 def _bare(key: str) -> str:
     return key.rpartition(".")[2]
-
-
-def _overrides(values: dict[str, Any]) -> list[str]:
-    return [f"{key}={value_to_yaml(value)}" for key, value in values.items()]
 
 
 def _point_name(variant: str, values: dict[str, Any]) -> str:
@@ -184,6 +181,7 @@ def run(sweep: Sweep, outputs: Path, jobs: int = 1) -> list[str]:
 
 def _run_point(point: Point, folder: Path) -> tuple[str, str]:
     """Run one point, in any process; its name and what went wrong."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # as the command line does
     try:
         failed = runner.run(point.params, last=point.steps[-1], outputs=folder, render=False)
     except Exception as error:  # whatever it is, the other points go on
@@ -226,7 +224,10 @@ def collect(sweep: Sweep, folder: Path) -> pd.DataFrame:
     """
     frames = []
     for point in sweep.points:
-        run_dir, params = runner.prepare(point.params, point.steps, folder)
+        try:
+            run_dir, params = runner.prepare(point.params, point.steps, folder)
+        except UserError:  # `run` has said it
+            continue
         if all(steps.is_current(step, run_dir, params.steps[step]) for step in point.steps):
             rows = {row["name"]: row["value"] for row in read_metrics(run_dir, "04_cluster_purity")}
             about = {"point": point.name, "variant": point.variant}
