@@ -27,7 +27,7 @@ from transformers import (  # noqa: E402
 )
 
 from browser import SKIPPED, browser_page, chromium  # noqa: E402, F401 (fixtures)
-from lib.models import embedded
+from lib.models import embedded  # noqa: E402
 
 # a slow example is a busy machine, not a bug
 settings.register_profile("no deadline", deadline=None)

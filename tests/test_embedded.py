@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 import lib
 from lib.errors import UserError
 from lib.models import embedded
 
-HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, POSITIONS = 32, 1, 2, 64, 12, 16
+HIDDEN, HEADS, WIDE, VOCABULARY, POSITIONS = 32, 2, 64, 12, 16
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁да", "▁нет", "а", "д", "т"]
 UNUSUAL = [
     "Прекрасно!!! 😍😍👍🏽",
@@ -76,21 +76,10 @@ def expected_tensors(seed: int = 0) -> dict[str, np.ndarray]:
         "emb.ln.w": (HIDDEN,),
         "emb.ln.b": (HIDDEN,),
     }
-    for layer in range(LAYERS):
-        for part in "qkv":
-            shapes[f"l{layer}.{part}.w"], shapes[f"l{layer}.{part}.b"] = (HIDDEN, HIDDEN), (HIDDEN,)
-        shapes |= {
-            f"l{layer}.ao.w": (HIDDEN, HIDDEN),
-            f"l{layer}.ao.b": (HIDDEN,),
-            f"l{layer}.fi.w": (WIDE, HIDDEN),
-            f"l{layer}.fi.b": (WIDE,),
-            f"l{layer}.fo.w": (HIDDEN, WIDE),
-            f"l{layer}.fo.b": (HIDDEN,),
-            f"l{layer}.aln.w": (HIDDEN,),
-            f"l{layer}.aln.b": (HIDDEN,),
-            f"l{layer}.oln.w": (HIDDEN,),
-            f"l{layer}.oln.b": (HIDDEN,),
-        }
+    weights = dict.fromkeys(("q", "k", "v", "ao"), (HIDDEN, HIDDEN))
+    weights |= {"fi": (WIDE, HIDDEN), "fo": (HIDDEN, WIDE)}
+    for part, shape in (weights | dict.fromkeys(("aln", "oln"), (HIDDEN,))).items():
+        shapes |= {f"l0.{part}.w": shape, f"l0.{part}.b": shape[:1]}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
@@ -111,7 +100,7 @@ def packed_file(path: Path, tensors: dict[str, np.ndarray]) -> dict[str, np.ndar
     blob = [piece.encode("utf-8") for piece in PIECES]
     offsets = np.cumsum([0, *map(len, blob)])
     head = b"E5S1" + struct.pack(
-        "<I7ifi", 1, HIDDEN, LAYERS, HEADS, WIDE, VOCABULARY, POSITIONS, 2, 1e-12, 32
+        "<I7ifi", 1, HIDDEN, 1, HEADS, WIDE, VOCABULARY, POSITIONS, 2, 1e-12, 32
     )
     head += struct.pack("<5iQ", len(PIECES), 0, 2, 1, 3, offsets[-1])
     head += struct.pack(f"<{len(offsets)}I", *offsets)
@@ -182,68 +171,33 @@ def test_a_file_cut_anywhere_is_an_error(tmp_path):
     path = tmp_path / "tiny.bin"
     packed_file(path, expected_tensors())
     content = path.read_bytes()
-    silent = []
     # also where what is left of the last tensor looks like one of four bits: 18 bytes of 128
-    for size in {
-        *range(0, 1600, 7),
-        *range(1600, len(content), 97),
-        len(content) - 128 + 18,
-        len(content) - 1,
-    }:
+    ends = [len(content) - 128 + 18, len(content) - 1]
+    for size in (*range(0, 1600, 7), *range(1600, len(content), 97), *ends):
         path.write_bytes(content[:size])
-        try:
+        with pytest.raises(UserError, match=r"not a readable E5S1 file .*Reinstall"):
             embedded.read_packed(path)
-        except UserError as error:
-            assert "not a readable E5S1 file" in str(error) and "Reinstall" in str(error)
-        else:
-            silent.append(size)
-    assert silent == []
 
 
-def test_another_magic_is_an_error(tmp_path):
-    path = tmp_path / "tiny.bin"
-    packed_file(path, expected_tensors())
-    path.write_bytes(b"GGUF" + path.read_bytes()[4:])
-    with pytest.raises(UserError, match=r"magic is b'GGUF'.*Reinstall"):
-        embedded.read_packed(path)
+def test_a_conversion_leaves_all_or_nothing_and_is_not_repeated(tiny_package, tmp_path):
+    def found() -> list[Path]:
+        return [path for path in cache.iterdir() if path.name != ".lock"]
 
-
-def test_a_missing_tensor_is_an_error(tmp_path):
+    cache, content = tmp_path / "cache", tiny_package.read_bytes()
+    tiny_package.write_bytes(b"GGUF" + content[4:])
+    with pytest.raises(UserError, match=r"E5S1 file \(magic is b'GGUF'.*Reinstall"):
+        embedded.checkpoint(cache)
     tensors = expected_tensors()
     del tensors["l0.fi.w"]
-    packed_file(tmp_path / "tiny.bin", tensors)
-    with pytest.raises(ValueError, match="no weights for"):
-        embedded.build_model(*embedded.read_packed(tmp_path / "tiny.bin"))
-
-
-def test_nothing_is_left_of_a_failing_conversion(tiny_package, tmp_path):
-    content = tiny_package.read_bytes()
-    tiny_package.write_bytes(content[: len(content) // 2])
-    cache = tmp_path / "cache"
-    with pytest.raises(UserError, match="not a readable E5S1 file"):
+    packed_file(tiny_package, tensors)
+    with pytest.raises(UserError, match=r"has no tensor l0.fi.w. Reinstall"):
         embedded.checkpoint(cache)
-    assert list(cache.iterdir()) == []
+    assert found() == []
     tiny_package.write_bytes(content)
-    assert (embedded.checkpoint(cache) / "config.json").exists()
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_a_conversion_that_fails_late_leaves_nothing_either(tiny_package, tmp_path, monkeypatch):
-    def full(header):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(embedded, "build_tokenizer", full)
-    with pytest.raises(OSError, match="No space left"):
-        embedded.checkpoint(tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_the_second_call_does_not_convert(tiny_package, tmp_path):
-    first = embedded.checkpoint(tmp_path / "cache")
-    times = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
+    made = embedded.checkpoint(cache)
+    assert found() == [made]
     tiny_package.write_bytes(b"not read any more")
-    assert embedded.checkpoint(tmp_path / "cache") == first
-    assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == times
+    assert embedded.checkpoint(cache) == made
 
 
 def test_without_the_package_the_error_says_what_to_do(monkeypatch, tmp_path):
@@ -263,33 +217,17 @@ def test_without_the_data_file_the_error_says_what_to_do(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_loads_with_the_auto_classes(embedded_cache):
-    directory = embedded.checkpoint(embedded_cache)
-    assert list(embedded_cache.iterdir()) == [directory]
-    model = AutoModel.from_pretrained(directory)
-    assert model.config.hidden_size == 384 and model.config.num_hidden_layers == 12
-    assert len(AutoTokenizer.from_pretrained(directory)) <= model.config.vocab_size
-    classifier = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=3)
-    inputs = AutoTokenizer.from_pretrained(directory)("проверка", return_tensors="pt")
-    with torch.no_grad():
-        assert classifier(**inputs).logits.shape == (1, 3)
-
-
-@pytest.mark.slow
-def test_token_counts_are_those_of_the_package(tokenizer, original, record_property):
+def test_token_counts_are_those_of_the_package(tokenizer, original):
     folder = Path(lib.__file__).parent / "data" / "sample"
     sample = pd.concat([pd.read_csv(file) for file in sorted(folder.glob("*.csv"))])
     texts = sample["text"].sample(400, random_state=0).tolist() + UNUSUAL
-    limit = 512
-    differing = []
-    for text in texts:
-        ours = len(tokenizer(f"query: {text}", truncation=True, max_length=limit)["input_ids"])
-        theirs = min(original.token_count(text, True), limit)
-        if ours != theirs:
-            differing.append((text[:60], ours, theirs))
-    record_property("token counts that differ", f"{len(differing)} of {len(texts)}")
-    print(f"token counts differ for {len(differing)} of {len(texts)} texts: {differing}")
-    assert len(differing) < 0.02 * len(texts)
+    differing = [
+        text
+        for text in texts
+        if min(original.token_count(text, True), 512)
+        != len(tokenizer(f"query: {text}", truncation=True, max_length=512)["input_ids"])
+    ]
+    assert len(differing) < 0.02 * len(texts), differing
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,24 @@ from hypothesis.extra import numpy as hnp
 
 from conftest import SENTENCES
 from lib.models import embedded
-from lib.models.encoder import new_classifier
-from lib.models.inference import MAX_PADDING, Predictor, cast, pad, predict, token_budget_batches
+from lib.models.encoder import Encoder, new_classifier
+from lib.models.inference import Predictor, cast, pad, predict, token_budget_batches
 
 ON = {"dtype": torch.float32, "device": torch.device("cpu")}
+
+
+def fresh(checkpoint: str | Path, pooling: str = "mean", max_tokens: int = 1024) -> Encoder:
+    return new_classifier(checkpoint, pooling=pooling, max_tokens=max_tokens, seed=0)
+
+
+def random_texts(count: int, longest: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    words = " ".join(SENTENCES).split()
+    return [" ".join(rng.choice(words, size)) for size in rng.integers(1, longest, count)]
+
+
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
 
 
 @given(
@@ -45,12 +60,6 @@ def test_padding_stays_within_its_limit(lengths, budget, limit):
         assert over_budget or 1 - more.mean() / more.max() > limit - 1e-9
 
 
-@given(st.integers(1, 40), st.integers(1, 64))
-def test_batches_of_equal_lengths_are_full(count, length):
-    sizes = [len(batch) for batch in token_budget_batches(np.full(count, length), 128)]
-    assert all(size == 128 // length for size in sizes[:-1])
-
-
 def test_pad_by_hand():
     rows = [np.array([2, 7, 3], dtype=np.int32), np.array([2, 3], dtype=np.int32)]
     inputs = pad(rows, 9, torch.device("cpu"))
@@ -59,50 +68,34 @@ def test_pad_by_hand():
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_batched_equals_one_at_a_time(tiny_checkpoint, pooling):
-    encoder = new_classifier(tiny_checkpoint, pooling=pooling, max_tokens=200, seed=0)
-    rng = np.random.default_rng(0)
-    words = " ".join(SENTENCES).split()
-    texts = [" ".join(rng.choice(words, size)) for size in rng.integers(1, 60, 24)]
-    token_ids = encoder.tokenize(texts)
+def test_every_text_gets_what_it_gets_alone(tiny_checkpoint, pooling):
+    """Pooled vector and probabilities by hand, whatever the batches and the order."""
+    encoder = fresh(tiny_checkpoint, pooling)
+    token_ids = encoder.tokenize([*random_texts(24, 60), *SENTENCES])
     assert len({len(row) for row in token_ids}) > 10  # padding and local attention both matter
-    probabilities, pooled = predict(encoder, token_ids, tokens_per_batch=700, **ON)
-    for i, row in enumerate(token_ids):
-        alone, vector = predict(encoder, [row], **ON)
-        np.testing.assert_allclose(probabilities[i], alone[0], atol=1e-5)
-        np.testing.assert_allclose(pooled[i], vector[0], atol=1e-5)
-    order = rng.permutation(len(texts))
-    shuffled, _ = predict(encoder, [token_ids[i] for i in order], tokens_per_batch=300, **ON)
-    np.testing.assert_allclose(shuffled, probabilities[order], atol=1e-5)
-    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
-
-
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_pooled_vector_and_probabilities_by_hand(tiny_checkpoint, pooling):
-    encoder = new_classifier(tiny_checkpoint, pooling=pooling, max_tokens=64, seed=0)
-    token_ids = encoder.tokenize(SENTENCES)
-    probabilities, pooled = predict(encoder, token_ids, **ON)
     weight = encoder.model.classifier.weight.detach().numpy()
-    for i, row in enumerate(token_ids):
-        with torch.no_grad():
-            hidden = encoder.model.encoder(torch.from_numpy(row[None].astype(np.int64)))
-        states = hidden.last_hidden_state[0].numpy()
-        expected = states[0] if pooling == "cls" else states.mean(0)
-        np.testing.assert_allclose(pooled[i], expected, atol=1e-5)
-        logits = weight @ expected  # a fresh layer's bias is zero
-        np.testing.assert_allclose(
-            probabilities[i], np.exp(logits) / np.exp(logits).sum(), atol=1e-5
-        )
+    order = np.random.default_rng(1).permutation(len(token_ids))
+    shuffled = [token_ids[i] for i in order]
+    for texts, budget in ((token_ids, 700), (shuffled, 300)):
+        probabilities, pooled = predict(encoder, texts, tokens_per_batch=budget, **ON)
+        for i, row in enumerate(texts):
+            with torch.no_grad():
+                hidden = encoder.model.encoder(torch.from_numpy(row[None].astype(np.int64)))
+            states = hidden.last_hidden_state[0].numpy()
+            expected = states[0] if pooling == "cls" else states.mean(0)
+            np.testing.assert_allclose(pooled[i], expected, atol=1e-5)
+            scores = np.exp(weight @ expected)  # a fresh layer's bias is zero
+            np.testing.assert_allclose(probabilities[i], scores / scores.sum(), atol=1e-5)
 
 
 def test_no_texts_give_empty_arrays(tiny_checkpoint):
-    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=64, seed=0)
+    encoder = fresh(tiny_checkpoint)
     probabilities, pooled = predict(encoder, encoder.tokenize([]), **ON)
     assert probabilities.shape == (0, 3) and pooled.shape == (0, 32)
 
 
 def test_predicting_turns_dropout_off(tiny_checkpoint):
-    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=64, seed=0)
+    encoder = fresh(tiny_checkpoint)
     encoder.model.dropout.p = 0.9
     encoder.model.train()
     token_ids = encoder.tokenize(SENTENCES)
@@ -110,36 +103,16 @@ def test_predicting_turns_dropout_off(tiny_checkpoint):
     assert (first == second).all()
 
 
-def random_texts(count: int, longest: int) -> list[str]:
-    rng = np.random.default_rng(0)
-    words = " ".join(SENTENCES).split()
-    return [" ".join(rng.choice(words, size)) for size in rng.integers(1, longest, count)]
-
-
-def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
-
-
-def test_padding_is_counted_and_small(tiny_checkpoint):
-    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=200, seed=0)
+def test_progress_counts_tokens(tiny_checkpoint):
+    encoder = fresh(tiny_checkpoint)
     token_ids = encoder.tokenize(random_texts(300, 40))
-    predictor = Predictor(encoder, **ON)
-    seen = []
-    predictor(token_ids, lambda texts, tokens: seen.append((texts, tokens)))
-    assert np.sum(seen, axis=0).tolist() == [300, sum(map(len, token_ids))]
-    assert predictor.tokens == sum(map(len, token_ids))
-    assert 0 < predictor.padding_share <= MAX_PADDING
-    expected = sum(
-        len(batch) * len(token_ids[batch[0]])
-        for batch in token_budget_batches(
-            np.array([len(row) for row in token_ids]), predictor.tokens_per_batch, MAX_PADDING
-        )
-    )
-    assert predictor.padded_tokens == expected
+    seen: list[int] = []
+    Predictor(encoder, **ON)(token_ids, seen.append)
+    assert sum(seen) == sum(map(len, token_ids))
 
 
 def test_several_cores_give_the_same_bytes_and_keep_the_setting(tiny_checkpoint):
-    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=200, seed=0)
+    encoder = fresh(tiny_checkpoint)
     token_ids = encoder.tokenize(random_texts(60, 40))
     expected = predict(encoder, token_ids, **ON)
     torch.set_num_threads(3)
@@ -151,7 +124,7 @@ def test_several_cores_give_the_same_bytes_and_keep_the_setting(tiny_checkpoint)
 
 
 def test_an_error_in_a_worker_is_raised(tiny_checkpoint):
-    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=200, seed=0)
+    encoder = fresh(tiny_checkpoint)
     token_ids = encoder.tokenize(random_texts(60, 40))
     token_ids[7] = np.array([10**6], dtype=np.int32)  # no such token
     torch.set_num_threads(2)
@@ -162,7 +135,7 @@ def test_an_error_in_a_worker_is_raised(tiny_checkpoint):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_bfloat16_is_close_to_float32_also_at_far_positions(tiny_checkpoint, pooling):
-    encoder = new_classifier(tiny_checkpoint, pooling=pooling, max_tokens=1024, seed=0)
+    encoder = fresh(tiny_checkpoint, pooling)
     token_ids = encoder.tokenize([*random_texts(30, 20), *random_texts(4, 400)])
     before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
     _, exact = predict(encoder, token_ids, **ON)
@@ -174,7 +147,7 @@ def test_bfloat16_is_close_to_float32_also_at_far_positions(tiny_checkpoint, poo
 
 
 def test_casting_leaves_buffers_and_the_head(tiny_checkpoint):
-    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=64, seed=0)
+    encoder = fresh(tiny_checkpoint)
     assert cast(encoder.model, torch.float32) is encoder.model
     half = cast(encoder.model, torch.bfloat16)
     assert {p.dtype for p in half.encoder.parameters()} == {torch.bfloat16}
@@ -184,8 +157,7 @@ def test_casting_leaves_buffers_and_the_head(tiny_checkpoint):
 
 @pytest.mark.slow
 def test_the_embedded_model_equals_one_text_at_a_time(embedded_cache):
-    path = embedded.checkpoint(embedded_cache)
-    encoder = new_classifier(path, pooling="mean", max_tokens=256, seed=0)
+    encoder = fresh(embedded.checkpoint(embedded_cache), max_tokens=256)
     texts = [*SENTENCES, " ".join(SENTENCES), "да", "", "Очень " * 60]
     token_ids = encoder.tokenize(texts)
     probabilities, pooled = predict(encoder, token_ids, **ON)

@@ -9,27 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA as ReferencePCA
 
-from lib.embeddings import pca as pcas
-from lib.embeddings.pca import PCA, fit_and_project, l2_normalise
-from lib.embeddings.store import INDEX, _checksum, _write_shard
+from lib.embeddings import pca
+from lib.embeddings.pca import PCA, fit, fit_and_project, l2_normalise
+from lib.embeddings.store import write_index, write_shard
 from lib.errors import UserError
-from lib.files import write_json
 
 
 def write_vectors(folder: Path, vectors: np.ndarray, shard_size: int) -> Path:
     """A store of these vectors, float16 [n, d]; its probabilities are all alike."""
-    shards = []
-    for number, start in enumerate(range(0, len(vectors), shard_size)):
+    starts = range(0, len(vectors), shard_size)
+    for number, start in enumerate(starts):
         part = vectors[start : start + shard_size]
-        path = folder / f"shard-{number:05d}.safetensors"
-        content = {
-            "embedding": part,
-            "probabilities": np.full((len(part), 3), 1 / 3, dtype=np.float32),
-            "text_id": np.arange(start, start + len(part), dtype=np.uint64),
-        }
-        _write_shard(path, part, content["probabilities"], content["text_id"])
-        shards.append({"file": path.name, "rows": len(part), "sha256": _checksum(content)})
-    write_json(folder / INDEX, {"rows": len(vectors), "shards": shards})
+        text_id = np.arange(start, start + len(part), dtype=np.uint64)
+        write_shard(folder, number, part, np.full((len(part), 3), 1 / 3), text_id)
+    write_index(folder, [min(shard_size, len(vectors) - start) for start in starts])
     return folder
 
 
@@ -63,15 +56,29 @@ def test_it_is_scikit_learns_pca(store, tmp_path):
     assert (found.components[np.arange(5), largest] > 0).all()
 
 
-def test_more_vectors_than_are_needed_are_sampled_evenly(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(pcas, "TRAIN", 40)
-    monkeypatch.setattr(pcas, "BLOCK", 7)
-    sample = pcas._sample(store, 120, 16)
-    np.testing.assert_array_equal(sample, l2_normalise(some_vectors())[::3])
+@pytest.mark.parametrize("most", [40, 50, 119])
+def test_more_vectors_than_are_needed_are_sampled_evenly(store, tmp_path, monkeypatch, most):
+    monkeypatch.setattr(pca, "TRAIN", most)
     fit_and_project(tmp_path, embeddings=store, dimensions=3)
-    reference = ReferencePCA(3).fit(sample.astype(np.float64))
-    found = PCA.load(tmp_path / "pca.npz").explained_variance_ratio
-    np.testing.assert_allclose(found, reference.explained_variance_ratio_, rtol=1e-4)
+    reference = ReferencePCA(3).fit(l2_normalise(some_vectors())[:: -(-120 // most)])
+    found = PCA.load(tmp_path / "pca.npz")
+    np.testing.assert_allclose(found.mean, reference.mean_, atol=1e-6)
+    np.testing.assert_allclose(
+        found.explained_variance_ratio, reference.explained_variance_ratio_, rtol=1e-3
+    )
+
+
+@pytest.mark.parametrize("rows", [5, 9])
+def test_fewer_texts_than_dimensions_of_the_encoder(rows):
+    """So many components as texts: the last one has nothing left to explain."""
+    normal = l2_normalise(some_vectors(rows))
+    reference = ReferencePCA(rows).fit(normal.astype(np.float64))
+    found = fit(normal, rows)
+    np.testing.assert_allclose(
+        found.explained_variance_ratio, reference.explained_variance_ratio_, atol=1e-6
+    )
+    expected = np.abs(reference.transform(normal))
+    np.testing.assert_allclose(np.abs(found.transform(normal)), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("dimensions", [17, 121])

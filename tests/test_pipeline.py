@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 FILE = fingerprints.PROJECT / "params" / "local.yaml"
 NOTEBOOKS = fingerprints.PROJECT / "notebooks"
+BANNER = '<p class="note banner">'
 HOSTILE = (
     "Ужас <script>window.hacked=1</script><img src=x onerror=window.hacked=1> $x^2$ какой, "
     "никогда больше сюда не приду и вам не советую, очень грубые продавцы"
@@ -56,7 +57,7 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         f"data_dir={data_dir}",
         "run=tiny",
         "device=cpu",
-        "epochs=2",
+        "epochs=8",
         "evaluations_per_epoch=1",
         "pooling=cls",
         "freeze_word_embeddings=false",
@@ -74,7 +75,7 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         "evaluations=2",
         "bootstrap_samples=200",
         "perturbation_texts=20",
-        "learning_rate=1.0e-3",
+        "learning_rate=2.0e-3",
     ]
 
 
@@ -153,7 +154,7 @@ def test_unchanged_steps_are_skipped(run_dir, overrides):
 def test_another_threshold_repeats_no_clustering(copied, overrides):
     """Nor the map; and a report of old and new chapters says so."""
     before = identities(copied / "04_cluster_purity")
-    given = [*overrides, "min_confidence=0.36"]
+    given = [*overrides, "min_confidence=0.45"]
     assert rerun(copied, given, only="04") == ["04"]
     after = identities(copied / "04_cluster_purity")
     parts = ("kmeans/", "map/", "words/")
@@ -162,15 +163,13 @@ def test_another_threshold_repeats_no_clustering(copied, overrides):
     assert after["clusters.parquet"] != before["clusters.parquet"]
     front = (copied / "report" / "index.html").read_text(encoding="utf-8")
     chapter = (copied / "report" / "05_metric_learning.html").read_text(encoding="utf-8")
-    assert "04_cluster_purity/clusters.parquet" in chapter and "class='banner'" in chapter.replace(
-        '"', "'"
-    )
-    assert "class='banner'" in front.replace('"', "'")
+    assert BANNER in chapter and "04_cluster_purity/clusters.parquet" in chapter
+    assert BANNER in front
     trained = identities(copied / "02_base_classifier" / "model")
     assert rerun(copied, given) == ["05", "06"]
     assert identities(copied / "02_base_classifier" / "model") == trained
     for page in (copied / "report").glob("0*.html"):
-        assert "class='banner'" not in page.read_text(encoding="utf-8").replace('"', "'")
+        assert BANNER not in page.read_text(encoding="utf-8"), page.name
 
 
 def test_other_pca_dimensions_do_not_embed_again(copied, overrides):
@@ -238,7 +237,7 @@ def test_forced_steps_give_the_same_files(copied, overrides):
 
 def test_goes_on_after_a_kill(overrides, tmp_path):
     """Killed while step 02 trains: 01 is kept, and training goes on from its last checkpoint."""
-    long = [*overrides, "epochs=30"]
+    long = [*overrides, "epochs=40"]
     command = [sys.executable, "-m", "lib", "run", str(FILE), "--outputs", str(tmp_path)]
     command += ["--to", "02", *(part for text in long for part in ("-p", text))]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -254,7 +253,7 @@ def test_goes_on_after_a_kill(overrides, tmp_path):
     assert states and artefacts.read_manifest(tmp_path / "tiny", "02_base_classifier") is None
     assert rerun(tmp_path / "tiny", long, last="02") == ["02"]
     model = tmp_path / "tiny" / "02_base_classifier" / "model"
-    assert len(pd.read_csv(model / "history.csv")) == 30
+    assert len(pd.read_csv(model / "history.csv")) == 40
     executed = artefacts.executed_notebook(tmp_path / "tiny", "02_base_classifier")
     assert "going on from step" in executed.read_text(encoding="utf-8")
 
@@ -309,12 +308,9 @@ def test_the_report_in_a_browser(run_dir, browser_page, name):
     assert page.locator("img").count() >= 1
     if name == "04_cluster_purity":
         hovers = page.evaluate("document.querySelector('.plotly-graph-div').data.map(t => t.text)")
-        places = [
-            (curve, point)
-            for curve, texts in enumerate(hovers)
-            for point, text in enumerate(texts)
-            if "hacked" in text
-        ]
-        assert places
-        assert "<script>window.hacked=1</script>" in browser_page.hover(*places[0])
+        texts = [text for trace in hovers for text in trace]
+        (hostile, *_) = [text for text in texts if "hacked" in text]
+        assert "&lt;script&gt;" in hostile and "<script" not in hostile and "$" not in hostile
+        browser_page.point(0, 0)
+        page.wait_for_selector(".hoverlayer .hovertext")
         browser_page.check()

@@ -1,4 +1,9 @@
+"""A base model with fewer tokens that reads the corpus as before; `python -m lib trim`."""
+
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +22,14 @@ from transformers import (
 )
 
 from conftest import SENTENCES, tiny_tokenizer
+from lib.__main__ import main
 from lib.data.sources import SAMPLE_DIR
 from lib.errors import UserError
 from lib.models import embedded, vocabulary
+from lib.models.encoder import new_classifier
+from lib.models.inference import predict
 
+CPU = {"dtype": torch.float32, "device": torch.device("cpu")}
 CORPUS = SENTENCES[:4]
 WORDS = sorted({word for text in SENTENCES for word in text.split()})
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -132,18 +141,6 @@ def test_texts_of_kept_tokens_stay_the_same(full, min_count):
     assert min(seen.values()) >= 5, seen
 
 
-def test_with_bytes_every_text_can_be_read_back():
-    full = TOKENIZERS["BPE with byte fallback"]
-    _, small = trimmed(full, min_count=3)
-
-    @settings(max_examples=100, derandomize=True)
-    @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁<"), max_size=20))
-    def check(text):
-        assert small.decode(small(text)["input_ids"]) == text
-
-    check()
-
-
 @pytest.mark.parametrize("name", ["BPE", "BPE with byte fallback"])
 def test_merges_stay_closed_and_in_order(name):
     full = TOKENIZERS[name]
@@ -153,7 +150,7 @@ def test_merges_stay_closed_and_in_order(name):
         kept = vocabulary.select_tokens(full, counts, max_size=max_size)
         small = vocabulary.trim_tokenizer(full, kept)
         assert len(kept) <= max_size
-        old, new = vocabulary._description(full)["model"], vocabulary._description(small)["model"]
+        old, new = (vocabulary._read(each)[0]["model"] for each in (full, small))
         assert all({*pair, "".join(pair)} <= new["vocab"].keys() for pair in new["merges"])
         places = [old["merges"].index(pair) for pair in new["merges"]]
         assert places == sorted(places)
@@ -230,39 +227,16 @@ def test_a_wordpiece_tokenizer_cannot_be_trimmed(tmp_path):
         vocabulary.count_tokens(BertTokenizer(str(tmp_path / "vocab.txt")), ["день"])
 
 
-@pytest.mark.parametrize("name", ["BPE", "BPE with byte fallback"])
-def test_a_trimmed_modernbert_gives_the_same_vectors(name, tmp_path):
-    full = TOKENIZERS[name]
-    settings = {
-        "vocab_size": len(full) + 3,  # tables are often padded
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 48,
-        "max_position_embeddings": 256,
-        "initializer_range": 0.2,
-        "pad_token_id": full.pad_token_id,
-        "bos_token_id": full.bos_token_id,
-        "cls_token_id": full.cls_token_id,
-    }
-    torch.manual_seed(0)
-    model = ModernBertModel(ModernBertConfig(**settings)).eval()
-    inputs = full(CORPUS, padding=True, return_tensors="pt")
-    with torch.no_grad():
-        expected = model(**inputs).last_hidden_state
-        kept, small = trimmed(full)
-        vocabulary.trim_model(model, kept)
-        model.save_pretrained(tmp_path)
-        small.save_pretrained(tmp_path)
-        loaded = AutoModel.from_pretrained(tmp_path).eval()
-        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-        found = loaded(**tokenizer(CORPUS, padding=True, return_tensors="pt")).last_hidden_state
-    mask = inputs["attention_mask"].bool()
-    torch.testing.assert_close(found[mask], expected[mask], atol=1e-5, rtol=0)
-    assert loaded.config.vocab_size == loaded.get_input_embeddings().num_embeddings == len(kept)
-    for token in ("pad", "bos", "cls"):
-        assert getattr(loaded.config, f"{token}_token_id") == getattr(small, f"{token}_token_id")
-    assert loaded.config.to_dict()["eos_token_id"] is None  # the default names a dropped token
+def test_the_configuration_names_the_new_ids():
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    names = {"pad_token_id": 9, "eos_token_id": 12, "bos_token_id": 3}
+    model = ModernBertModel(ModernBertConfig(vocab_size=20, intermediate_size=8, **sizes, **names))
+    before = model.get_input_embeddings().weight.detach().clone()
+    vocabulary.trim_model(model, np.array([5, 9, 12]))
+    table = model.get_input_embeddings()
+    assert torch.equal(table.weight, before[[5, 9, 12]]) and table.padding_idx == 1
+    assert [getattr(model.config, name) for name in names] == [1, 2, None]
+    assert model.config.vocab_size == 3
 
 
 def test_trimmed_e5_gives_the_same_vectors(embedded_cache):
@@ -283,3 +257,68 @@ def test_trimmed_e5_gives_the_same_vectors(embedded_cache):
     for text in texts:
         assert kept[small(text)["input_ids"]].tolist() == full(text)["input_ids"]
     assert kept[small.pad_token_id] == full.pad_token_id
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.parquet"
+    pd.DataFrame({"text": SENTENCES[:5]}).to_parquet(path)
+    return path
+
+
+def test_a_trimmed_checkpoint_is_a_base_model(tiny_checkpoint, corpus, tmp_path):
+    out = tmp_path / "models" / "trimmed"
+    done = vocabulary.trim(tiny_checkpoint, [corpus], out)
+    full, small = (
+        new_classifier(path, pooling="mean", max_tokens=64, seed=0)
+        for path in (tiny_checkpoint, out)
+    )
+    expected = predict(full, full.tokenize(SENTENCES[:5]), **CPU)
+    found = predict(small, small.tokenize(SENTENCES[:5]), **CPU)
+    for one, other in zip(expected, found, strict=True):
+        assert abs(one - other).max() < 1e-5
+    tokens = [len(encoder.tokenizer) for encoder in (full, small)]
+    assert re.findall(r"([\d,]+) tokens,", done) == [str(n) for n in tokens]
+    assert tokens[1] < tokens[0] and "100.00% of the corpus's tokens" in done
+    assert small.model.encoder.config.vocab_size == tokens[1]
+    assert [path.name for path in out.parent.iterdir()] == ["trimmed"]
+    assert (out / "model.safetensors").stat().st_mode & 0o777 == 0o644
+    assert str(Path(tiny_checkpoint).parent) not in (out / "config.json").read_text()
+
+
+def test_a_part_of_a_corpus_may_be_empty(tiny_checkpoint, corpus, tmp_path):
+    empty = tmp_path / "part-00000.parquet"
+    pd.DataFrame({"text": pd.Series([], dtype=str)}).to_parquet(empty)
+    done = vocabulary.trim(tiny_checkpoint, [empty, corpus], tmp_path / "out")
+    assert done == vocabulary.trim(tiny_checkpoint, [corpus], tmp_path / "other")
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"no parquet")
+    with pytest.raises(UserError, match=r"broken\.parquet"):
+        vocabulary.trim(tiny_checkpoint, [broken], tmp_path / "third")
+
+
+def test_the_command_prints_sizes(tiny_checkpoint, corpus, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["trim", tiny_checkpoint, "--corpus", str(corpus), "--out", str(out)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "before: " in printed and "after:  " in printed and "million parameters" in printed
+    assert main(command) == 2
+    assert f"--out: {out} is there already" in capsys.readouterr().err
+
+
+def test_bad_input_is_named(tiny_checkpoint, corpus, tmp_path):
+    out, bad = tmp_path / "out", tmp_path / "bad.csv"
+    bad.write_text("message\nпривет\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"bad.csv: no column 'text'"):
+        vocabulary.trim(tiny_checkpoint, [corpus, bad], out)
+    with pytest.raises(UserError, match=r"--corpus: .*missing.parquet is not a csv, .* file"):
+        vocabulary.trim(tiny_checkpoint, [tmp_path / "missing.parquet"], out)
+    with pytest.raises(UserError, match=r"base_model: cannot load .* give the local directory"):
+        vocabulary.trim(str(tmp_path), [corpus], out)
+    with pytest.raises(UserError, match="max_size: 5 is less than"):
+        vocabulary.trim(tiny_checkpoint, [corpus], out, max_size=5)
+    pd.DataFrame({"text": ["привет", None]}).to_parquet(corpus)
+    with pytest.raises(UserError, match=r"corpus.parquet, row 2, column text: expected a text"):
+        vocabulary.trim(tiny_checkpoint, [corpus], out)
+    assert not out.exists()

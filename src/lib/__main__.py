@@ -188,10 +188,10 @@ def _sources(options: argparse.Namespace) -> int:
 
 
 def _trim(options: argparse.Namespace) -> int:
-    from lib.models import trimming
+    from lib.models import vocabulary
 
     print(
-        trimming.trim(
+        vocabulary.trim(
             options.base_model,
             options.corpus,
             options.out,

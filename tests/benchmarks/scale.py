@@ -27,7 +27,6 @@ from tqdm import tqdm
 from lib.clusters import filter as filter_
 from lib.clusters import kmeans, purity
 from lib.embeddings import pca, store
-from lib.files import write_json
 from lib.parameters import ClusterPurityParams
 from lib.runs.steps import machine
 
@@ -66,7 +65,7 @@ def write_simulated_store(folder: Path, points: int, dimensions: int, seed: int)
     rng = np.random.default_rng(seed)
     sure = rng.dirichlet([0.4, 0.4, 0.4], size=len(mixture.weights))
     folder.mkdir(parents=True)
-    entries = []
+    sizes = []
     chunks = mixture.chunks(points, SHARD_SIZE)
     total = -(-points // SHARD_SIZE)
     for number, (vectors, component) in enumerate(tqdm(chunks, "simulated shards", total)):
@@ -75,12 +74,10 @@ def write_simulated_store(folder: Path, points: int, dimensions: int, seed: int)
         probabilities = np.exp(logits - logits.max(1, keepdims=True))
         probabilities /= probabilities.sum(1, keepdims=True)
         start = number * SHARD_SIZE
-        path = folder / f"shard-{number:05d}.safetensors"
         text_id = np.arange(start, start + len(vectors), dtype=np.uint64)
-        store._write_shard(path, vectors, probabilities.astype(np.float32), text_id)
-        digest = store._recorded_checksum(path)
-        entries.append({"file": path.name, "rows": len(vectors), "sha256": digest})
-    write_json(folder / store.INDEX, {"rows": points, "shards": entries})
+        store.write_shard(folder, number, vectors, probabilities.astype(np.float32), text_id)
+        sizes.append(len(vectors))
+    store.write_index(folder, sizes)
 
 
 def run_stages(folder: Path, dimensions: int, params: ClusterPurityParams) -> dict[str, Any]:

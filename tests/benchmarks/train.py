@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def prepare(folder: Path, params: Any, base_model: str) -> pd.DataFrame:
     """Gold table, corpus and trimmed model in the folder; returns the gold table."""
-    from lib.models import trimming
+    from lib.models import vocabulary
 
     contents = sources.fingerprint(params)
     corpus.prepare(folder, parameters=params.model_dump(mode="json"), contents=contents)
@@ -85,7 +85,7 @@ def prepare(folder: Path, params: Any, base_model: str) -> pd.DataFrame:
     train = folder / "train.parquet"  # test texts have no part in the vocabulary
     gold.loc[gold["split"] == "train", ["text"]].to_parquet(train)
     files = [*tables.corpus_parts(folder / "corpus"), train]
-    trimming.trim(base_model, files, folder / "trimmed", min_count=MIN_COUNT)
+    vocabulary.trim(base_model, files, folder / "trimmed", min_count=MIN_COUNT)
     return gold
 
 

@@ -18,7 +18,6 @@ from lib.errors import UserError
 from lib.files import atomic, read_json
 
 TRAIN = 300_000  # vectors, evenly spread, that the components are fitted to: 0.9 GB at 768
-BLOCK = 8192  # vectors projected at a time
 
 
 def l2_normalise(vectors: np.ndarray) -> np.ndarray:
@@ -32,8 +31,8 @@ def l2_normalise(vectors: np.ndarray) -> np.ndarray:
 class PCA:
     """Principal components of L2-normalised vectors.
 
-    mean float32 [d]; components float32 [k, d], orthonormal, by falling variance;
-    explained_variance_ratio float64 [k].
+    mean float32 [d]; components float32 [k, d], orthonormal, by falling variance (zeros where
+    nothing varies); explained_variance_ratio float64 [k].
     """
 
     mean: np.ndarray
@@ -59,6 +58,8 @@ class PCA:
 def fit_and_project(folder: Path, *, embeddings: Path, dimensions: int) -> None:
     """Write pca.npz, and reduced.npy, float32 [n, dimensions].
 
+    The components are fitted to every text, or to TRAIN of them that are evenly spread.
+
     Args:
         embeddings: the store.
     Raises:
@@ -71,18 +72,22 @@ def fit_and_project(folder: Path, *, embeddings: Path, dimensions: int) -> None:
             f"03_embed_corpus.pca_dimensions: {dimensions} is more than the {width} dimensions of "
             f"this model or the {rows} corpus texts; lower it"
         )
-    pca = fit_pca(_sample(embeddings, rows, width), dimensions)
+    every = -(-rows // TRAIN)
+    sample = np.empty((-(-rows // every), width), dtype=np.float32)
+    for start, vectors in _vectors(embeddings, rows, "PCA"):
+        chosen = l2_normalise(vectors[-start % every :: every])
+        sample[-(-start // every) :][: len(chosen)] = chosen
+    pca = fit(sample, dimensions)
     pca.save(folder / "pca.npz")
     with atomic(folder / "reduced.npy") as temporary:
         shape = (rows, dimensions)
         reduced = np.lib.format.open_memmap(temporary, "w+", dtype=np.float32, shape=shape)
-        for start, block in _blocks(embeddings, rows, "projection"):
-            reduced[start : start + len(block)] = pca.transform(block)
+        for start, vectors in _vectors(embeddings, rows, "projection"):
+            reduced[start : start + len(vectors)] = pca.transform(vectors)
         reduced.flush()
-        del reduced
 
 
-def fit_pca(vectors: np.ndarray, dimensions: int) -> PCA:
+def fit(vectors: np.ndarray, dimensions: int) -> PCA:
     """PCA of L2-normalised vectors, float32 [n, d].
 
     Signs are fixed so that each component's largest entry is positive.
@@ -96,28 +101,15 @@ def fit_pca(vectors: np.ndarray, dimensions: int) -> PCA:
     components *= np.sign(components[np.arange(dimensions), largest])[:, None]
     variances = np.clip(faiss.vector_to_array(matrix.eigenvalues).astype(np.float64), 0, None)
     ratio = variances[:dimensions] / variances.sum()
+    components[ratio < 1e-6] = 0  # where nothing varies, faiss gives any direction
     return PCA(faiss.vector_to_array(matrix.mean), components, ratio)
 
 
-def _sample(embeddings: Path, rows: int, width: int) -> np.ndarray:
-    """L2-normalised vectors, float32 [at most TRAIN, d], evenly spread over the store."""
-    every = max(1, -(-rows // TRAIN))
-    sample = np.empty((-(-rows // every), width), dtype=np.float32)
-    for start, block in _blocks(embeddings, rows, "PCA"):
-        first = -start % every
-        chosen = block[first::every]
-        place = (start + first) // every
-        sample[place : place + len(chosen)] = l2_normalise(chosen)
-    return sample
-
-
-def _blocks(embeddings: Path, rows: int, doing: str) -> Iterator[tuple[int, np.ndarray]]:
-    """First row and vectors, float16 [<= BLOCK, d], of a store in order."""
+def _vectors(embeddings: Path, rows: int, doing: str) -> Iterator[tuple[int, np.ndarray]]:
+    """First row and vectors, float16 [n, d], of each shard of a store."""
     start = 0
     with tqdm(total=rows, desc=doing, unit="text") as bar:
         for shard in read_store(embeddings):
-            for first in range(0, len(shard.embedding), BLOCK):
-                block = shard.embedding[first : first + BLOCK]
-                yield start, block
-                start += len(block)
-                bar.update(len(block))
+            yield start, shard.embedding
+            start += len(shard.embedding)
+            bar.update(len(shard.embedding))

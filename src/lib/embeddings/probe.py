@@ -14,7 +14,6 @@ uncertainty estimation using deep ensembles", arXiv:1612.01474, section 2.4 (the
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +79,7 @@ def fit(
     probabilities, _ = predict(encoder, token_ids, **on)
     labels = validation["label"].to_numpy()
     chosen["temperature"] = calibrate_classifier(encoder.model, probabilities, labels)
-    save_classifier(encoder, folder / "saved")
-    for path in (folder / "saved").iterdir():
-        os.replace(path, folder / path.name)
-    (folder / "saved").rmdir()
+    save_classifier(encoder, folder)
     write_json(folder / "probe.json", chosen)
 
 

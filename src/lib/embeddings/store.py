@@ -2,13 +2,12 @@
 
 A shard is one file with the checksum of its content, there whole or not at all: a run that was
 stopped at any moment goes on with the shards that are missing or not whole. The index, written
-last, holds row counts and checksums.
+last, holds row counts.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,12 +19,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from accelerate import PartialState
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from lib.data.tables import corpus_parts
+from lib.data.tables import CORPUS_SCHEMA, batches, corpus_parts
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.models.encoder import hardware, load_classifier
@@ -59,8 +59,8 @@ def embed(
     """Embed every text in shards of `shard_size`, in row order.
 
     Shards that are whole and hold the same texts are kept. Tokenisation of the next shard runs
-    beside the model. Of several processes (`accelerate launch`) each takes every n-th shard, and
-    the main one writes the index.
+    beside the model. Of several processes (`torchrun`; `accelerate launch` on GPUs) each takes
+    every n-th shard, and the main one writes the index.
 
     Args:
         corpus: folder of 01; model: of 02.
@@ -68,52 +68,42 @@ def embed(
             those of `model`.
         others: see `lib.parameters.EmbedCorpusParams`.
     """
-    processes, started = PartialState(), time.monotonic()
+    # without `cpu`, processes on a machine without GPUs would not know of each other
+    processes = PartialState(cpu=not torch.cuda.is_available())
     encoders = [load_classifier(path, max_tokens) for path in (model, probe) if path is not None]
     on = hardware(precision, device)
     predictors = [Predictor(each, **on, tokens_per_batch=tokens_per_batch) for each in encoders]
     count = sum(pq.read_metadata(part).num_rows for part in corpus_parts(corpus))
     sizes = [min(shard_size, count - start) for start in range(0, count, shard_size)]
-    paths = [folder / f"shard-{number:05d}.safetensors" for number in range(len(sizes))]
-    index, step = processes.process_index, processes.num_processes
+
+    def mine(shards: Iterator[Item]) -> Iterator[Item]:
+        return islice(shards, processes.process_index, None, processes.num_processes)
+
+    def unfinished() -> Iterator[tuple[int, np.ndarray, list[list[np.ndarray]]]]:
+        for number, rows in mine(enumerate(read_pieces(corpus, shard_size))):
+            text_id = np.array([int(i, 16) for i in rows["text_id"]], dtype=np.uint64)
+            found = _read_shard(folder, number)
+            if found is None or not np.array_equal(found["text_id"], text_id):
+                texts = rows["text"].tolist()
+                yield number, text_id, [each.tokenize(texts) for each in encoders]
+
+    texts = tokens = 0
+    hidden = not processes.is_main_process
     # texts come longest first within a shard: tokens tell the remaining time, texts would not
-    with tqdm(
-        desc="embedding", unit="tok", unit_scale=True, disable=not processes.is_main_process
-    ) as bar:
-        mean, done = 0.0, 0
-
-        def unfinished() -> Iterator[tuple[Path, np.ndarray, list[list[np.ndarray]]]]:
-            pieces = zip(paths, read_pieces(corpus, shard_size), strict=True)
-            for path, rows in islice(pieces, index, None, step):
-                text_id = np.array([int(i, 16) for i in rows["text_id"]], dtype=np.uint64)
-                found = _read_whole(path)
-                if found is None or not np.array_equal(found["text_id"], text_id):
-                    contents = rows["text"].tolist()
-                    yield path, text_id, [each.tokenize(contents) for each in encoders]
-
-        for path, text_id, token_ids in ahead(unfinished()):
-            tokens = sum(len(row) for ids in token_ids for row in ids)
-            mean = mean or tokens / len(text_id)
-            bar.total = round(mean * sum(islice(sizes, index, None, step)))
+    with tqdm(desc="embedding", unit="tok", unit_scale=True, disable=hidden) as bar:
+        for number, text_id, token_ids in ahead(unfinished()):
+            texts += len(text_id)
+            tokens += sum(len(row) for ids in token_ids for row in ids)
+            bar.total = round(tokens / texts * sum(mine(iter(sizes))))
             answers = [
-                predictor(ids, lambda _, tokens: bar.update(tokens))
+                predictor(ids, bar.update)
                 for predictor, ids in zip(predictors, token_ids, strict=True)
             ]
             probabilities = np.mean([answer[0] for answer in answers], axis=0)
-            _write_shard(path, answers[0][1], probabilities, text_id)
-            done += len(text_id)
+            write_shard(folder, number, answers[0][1], probabilities, text_id)
     processes.wait_for_everyone()
     if processes.is_main_process:
-        entries = [
-            {"file": path.name, "rows": rows, "sha256": _recorded_checksum(path)}
-            for path, rows in zip(paths, sizes, strict=True)
-        ]
-        speed = {
-            "texts": done,
-            "seconds": round(time.monotonic() - started, 1),
-            "padding_share": round(predictors[0].padding_share, 4),
-        }
-        write_json(folder / INDEX, {"rows": count, "speed": speed, "shards": entries})
+        write_index(folder, sizes)
 
 
 def read_store(folder: Path) -> Iterator[Shard]:
@@ -122,10 +112,10 @@ def read_store(folder: Path) -> Iterator[Shard]:
     Raises:
         UserError: a shard is missing or does not have its checksum.
     """
-    for entry in read_json(folder / INDEX)["shards"]:
-        path = folder / entry["file"]
-        content = _read_whole(path)
-        if content is None or _recorded_checksum(path) != entry["sha256"]:
+    for number in range(len(read_json(folder / INDEX)["shards"])):
+        content = _read_shard(folder, number)
+        if content is None:
+            path = shard_path(folder, number)
             raise UserError(f"{path} is missing or damaged; run 03_embed_corpus with --force")
         ids = np.array([f"{i:016x}" for i in content["text_id"]])
         yield Shard(content["embedding"], content["probabilities"], ids)
@@ -151,19 +141,14 @@ def read_probabilities(folder: Path, text_ids: Collection[str] | None = None) ->
 
 
 def read_pieces(corpus: Path, size: int) -> Iterator[pd.DataFrame]:
-    """text_id and text in frames of `size` rows, in row order.
-
-    Parts are streamed: memory depends on `size` and their row groups only.
-    """
-    waiting = pa.table({"text_id": pa.array([], pa.string()), "text": pa.array([], pa.string())})
-    for part in corpus_parts(corpus):
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(batch_size=size, columns=waiting.column_names):
-                read = pa.Table.from_batches([batch]).cast(waiting.schema)
-                waiting = pa.concat_tables([waiting, read])
-                while len(waiting) >= size:
-                    yield waiting.slice(0, size).to_pandas()
-                    waiting = waiting.slice(size)
+    """text_id and text in frames of `size` rows, in row order."""
+    columns = ["text_id", "text"]
+    waiting = pa.schema([CORPUS_SCHEMA.field(name) for name in columns]).empty_table()
+    for batch in batches(corpus, columns):
+        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
+        while len(waiting) >= size:
+            yield waiting.slice(0, size).to_pandas()
+            waiting = waiting.slice(size)
     if len(waiting):
         yield waiting.to_pandas()
 
@@ -178,30 +163,45 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def _write_shard(
-    path: Path, pooled: np.ndarray, probabilities: np.ndarray, text_id: np.ndarray
+def shard_path(folder: Path, number: int) -> Path:
+    """The file of a shard."""
+    return folder / f"shard-{number:05d}.safetensors"
+
+
+def write_shard(
+    folder: Path,
+    number: int,
+    pooled: np.ndarray,
+    probabilities: np.ndarray,
+    text_id: np.ndarray,
 ) -> None:
+    """Write a shard, atomically: pooled float [n, d], probabilities float32 [n, 3], text_id uint64
+    [n]."""
     content = {
         "embedding": pooled.astype(np.float16),
         "probabilities": probabilities,
         "text_id": text_id,
     }
-    with atomic(path) as temporary:
+    with atomic(shard_path(folder, number)) as temporary:
         save_file(content, temporary, metadata={"sha256": _checksum(content)})
 
 
-def _read_whole(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a shard file; None if it is missing or not what was written."""
+def write_index(folder: Path, sizes: list[int]) -> None:
+    """Complete a store of shards with so many rows."""
+    shards = [
+        {"file": shard_path(folder, number).name, "rows": rows} for number, rows in enumerate(sizes)
+    ]
+    write_json(folder / INDEX, {"rows": sum(sizes), "shards": shards})
+
+
+def _read_shard(folder: Path, number: int) -> dict[str, np.ndarray] | None:
+    """The arrays of a shard; None if its file is missing or not what was written."""
     try:
-        content = load_file(path)
-        return content if _checksum(content) == _recorded_checksum(path) else None
+        with safe_open(shard_path(folder, number), "numpy") as file:
+            content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return content if file.metadata() == {"sha256": _checksum(content)} else None
     except (OSError, SafetensorError):
         return None
-
-
-def _recorded_checksum(path: Path) -> str | None:
-    with safe_open(path, "numpy") as file:
-        return (file.metadata() or {}).get("sha256")
 
 
 def _checksum(content: dict[str, np.ndarray]) -> str:

@@ -68,8 +68,8 @@ class PooledClassifier(PreTrainedModel):
             encoder.pooler = None  # BERT's own pooler is not part of this model
         self.encoder = encoder
         self.dropout = nn.Dropout(config.head_dropout)
-        settings: Any = encoder.config
-        self.classifier = nn.Linear(settings.hidden_size, len(config.id2label or {}))
+        shape: Any = encoder.config
+        self.classifier = nn.Linear(shape.hidden_size, len(config.id2label or {}))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

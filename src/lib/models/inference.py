@@ -11,14 +11,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.models.classifier import PooledClassifier
 from lib.models.encoder import Encoder
+
+if TYPE_CHECKING:
+    from lib.models.classifier import PooledClassifier
 
 MAX_PADDING = 0.05  # share of a batch's tokens
 CPU_TOKENS_PER_BATCH = 512  # what stays in a core's cache; 2048 is 5% slower
@@ -28,16 +31,12 @@ MAX_WORKERS = 16  # beyond, the interpreter's lock would be the limit: workers g
 
 def pad(token_ids: list[np.ndarray], pad_id: int, device: torch.device) -> dict[str, Tensor]:
     """input_ids and attention_mask, int64 [n, longest], padded on the right."""
-    longest = max(len(row) for row in token_ids)
-    ids = np.full((len(token_ids), longest), pad_id, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for i, row in enumerate(token_ids):
-        ids[i, : len(row)] = row
-        mask[i, : len(row)] = 1
-    return {
-        "input_ids": torch.from_numpy(ids).to(device),
-        "attention_mask": torch.from_numpy(mask).to(device),
-    }
+    lengths = np.array([len(row) for row in token_ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    ids[mask] = np.concatenate(token_ids)
+    arrays = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
 
 def token_budget_batches(
@@ -66,8 +65,6 @@ def token_budget_batches(
 class Predictor:
     """A classifier made ready for many texts.
 
-    `tokens` and `padded_tokens` count what went through the model: without and with padding.
-
     Args:
         dtype: of the encoder's weights and activations (`lib.models.encoder.compute_dtype`);
             pooling and the classification layer are float32.
@@ -89,16 +86,15 @@ class Predictor:
             CPU_TOKENS_PER_BATCH if on_cpu else GPU_TOKENS_PER_BATCH
         )
         self.workers = min(torch.get_num_threads(), MAX_WORKERS) if on_cpu else 1
-        self.tokens = self.padded_tokens = 0
 
     def __call__(
-        self, token_ids: list[np.ndarray], on_batch: Callable[[int, int], object] | None = None
+        self, token_ids: list[np.ndarray], on_batch: Callable[[int], object] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities and pooled vectors of texts, in one pass.
 
         Args:
             token_ids: as `Encoder.tokenize` gives them, in any order.
-            on_batch: called after each batch with its numbers of texts and of tokens.
+            on_batch: called after each batch with its number of tokens.
         Returns:
             probabilities float32 [n, classes], pooled float32 [n, d], in the order of `token_ids`.
         """
@@ -111,17 +107,9 @@ class Predictor:
         rows = ([token_ids[i] for i in batch] for batch in batches)
         for batch, result in zip(batches, self._run_all(rows), strict=True):
             probabilities[batch], pooled[batch] = result
-            tokens = int(lengths[batch].sum())
-            self.tokens += tokens
-            self.padded_tokens += int(lengths[batch[0]]) * len(batch)
             if on_batch:
-                on_batch(len(batch), tokens)
+                on_batch(int(lengths[batch].sum()))
         return probabilities, pooled
-
-    @property
-    def padding_share(self) -> float:
-        """Padding among all tokens that went through the model."""
-        return 1 - self.tokens / max(1, self.padded_tokens)
 
     def _run_all(self, batches: Iterator[list[np.ndarray]]) -> Iterator[tuple]:
         if self.workers == 1:
@@ -157,8 +145,11 @@ def predict(
         progress: title of a progress bar; None for no bar.
     """
     predictor = Predictor(encoder, dtype=dtype, device=device, tokens_per_batch=tokens_per_batch)
-    with tqdm(total=len(token_ids), desc=progress, unit="text", disable=progress is None) as bar:
-        return predictor(token_ids, lambda texts, _: bar.update(texts))
+    # the longest texts come first: tokens tell the remaining time, texts would not
+    total = sum(map(len, token_ids))
+    hidden = progress is None
+    with tqdm(total=total, desc=progress, unit="tok", unit_scale=True, disable=hidden) as bar:
+        return predictor(token_ids, bar.update)
 
 
 def cast(model: PooledClassifier, dtype: torch.dtype) -> PooledClassifier:

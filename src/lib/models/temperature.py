@@ -10,11 +10,15 @@ Reference: Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:17
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 
-from lib.models.classifier import PooledClassifier
+if TYPE_CHECKING:
+    from lib.models.classifier import PooledClassifier
 
 LEAST = 1e-12  # a probability of 0 in float32 has no logarithm
 BOUNDS = (0.5, 10.0)  # of what is put into a model: few validation texts can say nearly anything
@@ -26,9 +30,8 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
     Log-probabilities serve as logits: they differ from a model's own by a constant per text, which
     softmax ignores.
     """
-    logits = np.log(np.maximum(probabilities.astype(np.float64), LEAST)) / temperature
-    scaled = np.exp(logits - logits.max(1, keepdims=True))
-    return scaled / scaled.sum(1, keepdims=True)
+    logits = np.log(np.maximum(probabilities.astype(np.float64), LEAST))
+    return softmax(logits / temperature, axis=1)
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:

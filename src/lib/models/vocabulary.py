@@ -1,8 +1,9 @@
-"""Vocabulary trimming: keep the tokens that a corpus uses, with their rows of the embedding table.
+"""Vocabulary trimming, `python -m lib trim`: keep the tokens that a corpus uses, and their vectors.
 
 A multilingual vocabulary covers a hundred languages, and its embedding table is most of a small
 model: 82% of e5-small, 64% of mmBERT-base. On a text whose tokens are all kept, the trimmed model
 does what the full one does: same tokens, same vectors. Other texts are cut into smaller tokens.
+The result is a normal Hugging Face checkpoint, so its directory can be any run's `base_model`.
 
 - Unigram (XLM-R, e5): the best path through a text stays the best while its tokens are there. The
   piece with the lowest score stays, too, because the price of an unknown character hangs on it.
@@ -19,20 +20,71 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from torch import nn
+from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from lib.data import cleaning, readers
 from lib.errors import UserError
+from lib.files import atomic_folder
+from lib.models.encoder import load_pretrained, save_pretrained
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 BATCH = 1000  # texts that are tokenised at once
+
+
+def trim(
+    base_model: str,
+    files: list[Path],
+    out: Path,
+    *,
+    min_count: int = 1,
+    max_size: int | None = None,
+) -> str:
+    """Write a copy of a base model that has only the tokens which the texts of `files` use.
+
+    Args:
+        base_model: local directory, hub id, or `embedded:e5-small`; only the encoder is written,
+            without a head or a pooler.
+        files: corpus files with a column `text` (see `lib.data.readers.FORMATS`).
+        out: new directory; it appears whole or not at all.
+        min_count, max_size: see `select_tokens`.
+    Returns:
+        Sizes before and after, and the share of the corpus's tokens that is kept, as text.
+    Raises:
+        UserError: a file or the model is not readable, `out` is there already, or the tokenizer
+            cannot be trimmed.
+    """
+    if out.exists():
+        raise UserError(f"--out: {out} is there already; remove it or name another directory")
+    for path in files:
+        if not path.is_file() or not readers.is_readable(path.name):
+            raise UserError(
+                f"--corpus: {path} is not a {', '.join(readers.FORMATS)} file; name files with a "
+                "column `text`, such as outputs/RUN/01_gold_data/tables/corpus/*.parquet"
+            )
+    model, tokenizer = load_pretrained(base_model, dtype="auto")
+    before = _size(model)
+    counts = count_tokens(tokenizer, _texts(files))
+    kept = select_tokens(tokenizer, counts, min_count=min_count, max_size=max_size)
+    trim_model(model, kept)
+    with atomic_folder(out) as building:
+        save_pretrained(model, trim_tokenizer(tokenizer, kept), building)
+    coverage = counts[kept].sum() / max(1, counts.sum())
+    return (
+        f"before: {before}\nafter:  {_size(model)}\n"
+        f"{coverage:.2%} of the corpus's tokens are kept as they are"
+    )
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> np.ndarray:
@@ -40,10 +92,10 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> np
 
     Texts are taken as they are and in full length.
     """
+    counts = np.zeros(len(_read(tokenizer)[1]), dtype=np.int64)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    counts = np.zeros(len(_pieces(_description(tokenizer))), dtype=np.int64)
     waiting = iter(texts)
     while batch := list(islice(waiting, BATCH)):
         encoded = backend.encode_batch_fast(batch, add_special_tokens=False)
@@ -74,22 +126,26 @@ def select_tokens(
     Raises:
         UserError: a kind of tokenizer that cannot be trimmed, or `max_size` is too small.
     """
-    description = _description(tokenizer)
-    ids = {piece: number for number, piece in _pieces(description).items()}
-    ranks = _ranks(description["model"])
+    description, ids = _read(tokenizer)
+    pieces = {number: piece for piece, number in ids.items()}
+    seen = {character for token in np.flatnonzero(counts) for character in pieces[int(token)]}
+    ranks = {tuple(pair): rank for rank, pair in enumerate(description["model"].get("merges", []))}
+
+    def with_parts(piece: str) -> set[int]:
+        return {ids[part] for part in merge_parts(piece, ranks)}
+
     kept: set[int] = set()
-    for piece in _always_kept(description, counts):
-        kept |= _with_parts(piece, ranks, ids)
+    for piece in _always_kept(description, ids, seen):
+        kept |= with_parts(piece)
     if max_size is not None and len(kept) > max_size:
         raise UserError(
             f"max_size: {max_size:,} is less than the {len(kept):,} special tokens and characters "
             "that are always kept; raise it"
         )
-    pieces = {number: piece for piece, number in ids.items()}
     for token in np.argsort(-counts, kind="stable"):
         if counts[token] < max(1, min_count):
             break
-        new = _with_parts(pieces[int(token)], ranks, ids) - kept
+        new = with_parts(pieces[int(token)]) - kept
         if max_size is not None and len(kept) + len(new) > max_size:
             break
         kept |= new
@@ -98,7 +154,7 @@ def select_tokens(
 
 def trim_tokenizer(tokenizer: PreTrainedTokenizerBase, kept: np.ndarray) -> PreTrainedTokenizerFast:
     """A tokenizer with the kept tokens only, renumbered by their place in `kept`."""
-    description = _description(tokenizer)
+    description, _ = _read(tokenizer)
     new_id = {int(old): new for new, old in enumerate(kept)}
     model = description["model"]
     if model["type"] == "Unigram":
@@ -163,15 +219,8 @@ def merge_parts(piece: str, ranks: dict[tuple[str, str], int]) -> set[str]:
     return made
 
 
-def _with_parts(
-    piece: str, ranks: dict[tuple[str, str], int] | None, ids: dict[str, int]
-) -> set[int]:
-    """Ids of a piece and of all that it is merged from."""
-    return {ids[part] for part in ([piece] if ranks is None else merge_parts(piece, ranks))}
-
-
-def _description(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The content of tokenizer.json.
+def _read(tokenizer: PreTrainedTokenizerBase) -> tuple[dict[str, Any], dict[str, int]]:
+    """The content of tokenizer.json, and text -> id of every token, added tokens included.
 
     Raises:
         UserError: a kind of tokenizer that cannot be trimmed.
@@ -179,7 +228,7 @@ def _description(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UserError("this model has no fast tokenizer (tokenizer.json) that could be trimmed")
-    description = json.loads(backend.to_str())
+    description, ids = json.loads(backend.to_str()), tokenizer.get_vocab()
     model = description["model"]
     affixes = [model.get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix")]
     if model["type"] not in ("Unigram", "BPE") or any(affixes):
@@ -187,53 +236,31 @@ def _description(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
             f"a {model['type']} tokenizer{' with prefixes' if any(affixes) else ''} cannot be "
             "trimmed; only Unigram and BPE tokenizers without prefixes and suffixes can"
         )
-    return description
+    last = max(ids.values())
+    if last + 1 != len(ids):
+        raise UserError(f"the tokenizer has {len(ids):,} tokens, but ids up to {last:,}")
+    return description, ids
 
 
-def _pieces(description: dict[str, Any]) -> dict[int, str]:
-    """Id -> text of every token, added tokens included.
+def _always_kept(description: dict[str, Any], ids: dict[str, int], seen: set[str]) -> set[str]:
+    """See `select_tokens`; only the lowest-scored piece of a Unigram model is not said there.
 
-    Raises:
-        UserError: the ids have gaps.
+    Args:
+        seen: the characters of the counted texts.
     """
-    vocabulary = description["model"]["vocab"]
-    if description["model"]["type"] == "Unigram":
-        pieces = {number: piece for number, (piece, _) in enumerate(vocabulary)}
-    else:
-        pieces = {number: piece for piece, number in vocabulary.items()}
-    pieces |= {token["id"]: token["content"] for token in description["added_tokens"]}
-    if max(pieces) + 1 != len(pieces):
-        raise UserError(f"the tokenizer has {len(pieces):,} tokens, but ids up to {max(pieces):,}")
-    return pieces
-
-
-def _ranks(model: dict[str, Any]) -> dict[tuple[str, str], int] | None:
-    """Rank of each merge; None for a model without merges."""
-    if model["type"] == "Unigram":
-        return None
-    return {tuple(pair): rank for rank, pair in enumerate(model["merges"])}
-
-
-def _always_kept(description: dict[str, Any], counts: np.ndarray) -> set[str]:
-    """See `select_tokens`; only the lowest-scored piece of a Unigram model is not said there."""
-    model, pieces = description["model"], _pieces(description)
+    model = description["model"]
     always = {token["content"] for token in description["added_tokens"] if token["special"]}
     if model["type"] == "Unigram":
         always.add(min(model["vocab"], key=lambda entry: entry[1])[0])
         if model["unk_id"] is not None:
-            always.add(pieces[model["unk_id"]])
+            always.add(model["vocab"][model["unk_id"]][0])
     elif model["unk_token"] is not None:
         always.add(model["unk_token"])
     if model["byte_fallback"]:
-        always |= {piece for piece in pieces.values() if _BYTE.fullmatch(piece)}
-    characters = {character for i in np.flatnonzero(counts) for character in pieces[int(i)]}
+        always |= {piece for piece in ids if _BYTE.fullmatch(piece)}
     if "ByteLevel" in json.dumps([description["pre_tokenizer"], description["normalizer"]]):
-        characters |= set(pre_tokenizers.ByteLevel.alphabet())
-    return always | {
-        piece
-        for piece in pieces.values()
-        if len(piece) == 1 and (piece in characters or _is_common(piece))
-    }
+        seen = seen | set(pre_tokenizers.ByteLevel.alphabet())
+    return always | {p for p in ids if len(p) == 1 and (p in seen or _is_common(p))}
 
 
 def _is_common(character: str) -> bool:
@@ -255,3 +282,33 @@ def _renumber(processor: dict[str, Any] | None, new_id: dict[int, int]) -> None:
             processor[name] = [text, new_id[old]]
     for token in processor.get("special_tokens", {}).values():
         token["ids"] = [new_id[old] for old in token["ids"]]
+
+
+def _texts(files: list[Path]) -> Iterator[str]:
+    """All texts, as step 01 cleans them."""
+    with tqdm(desc="counting tokens", unit="text", disable=None) as bar:
+        for path in files:
+            if _is_empty_part(path):
+                continue
+            for place, row in readers.read(path, ["text"]):
+                if not isinstance(row["text"], str):
+                    raise UserError(f"{place}, column text: expected a text, got {row['text']!r}")
+                yield cleaning.clean(row["text"])
+                bar.update()
+
+
+def _is_empty_part(path: Path) -> bool:
+    """Whether this is a Parquet file without rows, as a part of a corpus may be."""
+    try:
+        return path.suffix == ".parquet" and pq.read_metadata(path).num_rows == 0
+    except pa.ArrowInvalid:
+        return False  # the reader says what is wrong with it
+
+
+def _size(model: PreTrainedModel) -> str:
+    table: Any = model.get_input_embeddings()
+    megabytes = sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6
+    return (
+        f"{table.num_embeddings:,} tokens, {model.num_parameters() / 1e6:.1f} million parameters, "
+        f"{megabytes:.0f} MB"
+    )
