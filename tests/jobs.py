@@ -1,4 +1,4 @@
-"""What test_trainer.py runs in several processes: `accelerate launch jobs.py CHECKPOINT OUT`."""
+"""What test_trainer.py runs in several processes: `torchrun jobs.py CHECKPOINT OUT`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def main(checkpoint: str, out: Path) -> None:
     )
     fit(encoder, texts, texts, batches, plan, out.parent / "checkpoints", supcon, lambda_metric=0.5)
     if PartialState().is_main_process:
-        torch.save(weights(encoder), out)
+        torch.save((PartialState().num_processes, weights(encoder)), out)
 
 
 if __name__ == "__main__":

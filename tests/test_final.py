@@ -40,26 +40,33 @@ def files(tiny_checkpoint, tmp_path):
     }
 
 
+SUPCON = {"temperature": 0.1, "hard_mining": True, "memory_size": 24}
 OPTIONS = {
     "base_model": "nowhere",
     "base_revision": None,
     "start_from": "base_classifier",
     "lambda_class": 1.0,
-    "temperature": 0.1,
-    "hard_mining": True,
-    "memory_size": 24,
-    "steps": 4,
-    "batch_groups": 6,
-    "group_size": 2,
-    "gold_share": 0.5,
+    "max_tokens": 32,
     "pseudo_weight": 0.5,
     "soft_labels": 0.5,
-    "learning_rate": 1e-3,
-    "head_learning_rate": 1e-3,
-    "freeze_word_embeddings": False,
-    "evaluations": 2,
-    "seed": 0,
-    **ON,
+    "supcon": SUPCON,
+    "sampling": {
+        "batch_groups": 6,
+        "group_size": 2,
+        "gold_share": 0.5,
+        "hard_mining": True,
+        "seed": 0,
+    },
+    "training": {
+        "steps": 4,
+        "evaluations": 2,
+        "learning_rate": 1e-3,
+        "head_learning_rate": 1e-3,
+        "freeze_word_embeddings": False,
+        "seed": 0,
+        "precision": "float32",
+        "device": "cpu",
+    },
 }
 
 
@@ -88,7 +95,8 @@ def test_candidates_and_the_choice_among_them(files, tmp_path):
 
 def test_a_memory_smaller_than_a_batch_is_refused(files, tmp_path):
     with pytest.raises(UserError, match=r"05_metric_learning.memory_size: 5 is less than a batch"):
-        final.train_candidate(tmp_path, lambda_metric=0.5, **files, **OPTIONS | {"memory_size": 5})
+        options = OPTIONS | {"supcon": SUPCON | {"memory_size": 5}}
+        final.train_candidate(tmp_path, lambda_metric=0.5, **files, **options)
 
 
 def test_pseudo_labels_weigh_less_and_may_be_soft(files):

@@ -4,7 +4,6 @@ A tiny random ModernBERT and a folder of CSV files; the demo itself is in test_d
 """
 
 import csv
-import os
 import shutil
 import subprocess
 import sys
@@ -259,19 +258,17 @@ def test_goes_on_after_a_kill(overrides, tmp_path):
 
 
 def test_two_processes_share_the_long_parts(run_dir, overrides, tmp_path):
-    """By accelerate launch; `run` then finds them made."""
+    """By torchrun; `run` then finds them made."""
     shutil.copytree(run_dir / "01_gold_data", tmp_path / "tiny" / "01_gold_data")
     shutil.copytree(run_dir / "notebooks", tmp_path / "tiny" / "notebooks")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     options = [part for text in overrides for part in ("-p", text)]
     parts = {"02": "model", "03": "embeddings", "05": "candidates/0.5"}
     for step, part in parts.items():
         command = [*launch, "-m", "lib", "step", step, str(FILE), "--outputs", str(tmp_path)]
-        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, *options], capture_output=True, text=True, env=environment, check=False
-        )
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
+        assert "2 processes" in done.stderr
         (folder,) = (tmp_path / "tiny" / ".new").glob(f"{step}*/{part}")
         made = identities(folder)
         last = "04" if step == "03" else step

@@ -138,11 +138,12 @@ def gold(tmp_path_factory) -> Path:
     return path
 
 
-def base_options(**changes):
+def base_options(rate=2e-3, **changes):
+    training = {"learning_rate": rate, "head_learning_rate": 5 * rate, "seed": 0}
+    training |= {"freeze_word_embeddings": False, "precision": "float32", "device": "cpu"}
     options = {"base_revision": None, "start_model": None, "pooling": "mean", "max_tokens": 32}
-    options |= {"precision": "float32", "device": "cpu", "epochs": 2, "batch_size": 12, "seed": 0}
-    options |= {"evaluations_per_epoch": 2, "learning_rate": 2e-3, "head_learning_rate": 1e-2}
-    return options | {"freeze_word_embeddings": False, "calibrate": True} | changes
+    options |= {"epochs": 2, "batch_size": 12, "evaluations_per_epoch": 2, "calibrate": True}
+    return options | {"training": training} | changes
 
 
 def test_step_02_leaves_a_calibrated_model(tiny_checkpoint, gold, tmp_path):
@@ -162,7 +163,7 @@ def test_a_second_round_starts_from_a_model(tiny_checkpoint, gold, tmp_path):
     for folder in (first, second):
         folder.mkdir()
     base.train(first, gold=gold, base_model=tiny_checkpoint, **base_options(epochs=4))
-    options = base_options(epochs=1, learning_rate=1e-9, head_learning_rate=1e-9, calibrate=False)
+    options = base_options(rate=1e-9, epochs=1, calibrate=False)
     base.train(second, gold=gold, base_model="nowhere", **options | {"start_model": first})
     one, two = (load_classifier(folder, 32) for folder in (first, second))
     assert torch.allclose(weights(one), weights(two), atol=1e-6)
@@ -175,11 +176,12 @@ def test_two_processes_give_the_gradients_of_one(tiny_checkpoint, tmp_path):
     found = {}
     for count in (1, 2):
         out = tmp_path / f"{count}.pt"
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu"]
-        command += ["--num_processes", str(count), str(job), tiny_checkpoint, str(out)]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count)]
+        command += [str(job), tiny_checkpoint, str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-        found[count] = torch.load(out)
+        processes, found[count] = torch.load(out)
+        assert processes == count
         shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
     assert torch.allclose(found[1], found[2], atol=1e-5)
     assert (found[1] - found[2]).abs().max() < 0.01 * found[1].std()

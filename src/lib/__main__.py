@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     step = commands.add_parser(
-        "step", help="the long part of a step in several processes, under accelerate launch"
+        "step",
+        help="the long part of a step in several processes, under torchrun or accelerate launch",
     )
     step.add_argument("step", metavar="STEP", help="02, 03 or 05")
     _add_params(step)
@@ -124,21 +125,22 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _step(options: argparse.Namespace) -> int:
-    from accelerate import PartialState
-
     from lib.runs import parameter_files, parts, runner, steps
 
-    processes = PartialState()
+    processes = steps.processes()
     name = parameter_files.find_step(options.step)
     if name not in parts.TOGETHER:
         raise UserError(f"{name} has no part for several processes; 02, 03 and 05 have")
-    run_dir, params = runner.prepare(
-        parameter_files.load(options.file, options.overrides),
-        [name],
-        options.outputs or runner.OUTPUTS,
-    )
-    step = steps.open_step(name, run_dir, params.steps[name])
+    with processes.main_process_first():  # opening a run locks it for a moment
+        run_dir, params = runner.prepare(
+            parameter_files.load(options.file, options.overrides),
+            [name],
+            options.outputs or runner.OUTPUTS,
+        )
+        step = steps.open_step(name, run_dir, params.steps[name])
     processes.wait_for_everyone()  # all have opened the run before one of them locks it
+    if processes.is_main_process:
+        logging.info("%s: %d processes", name, processes.num_processes)
     parts.TOGETHER[name](step)
     return 0
 

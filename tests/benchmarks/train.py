@@ -109,17 +109,20 @@ class StopWatch:
 def ours(folder: Path, work: Path, values: dict[str, Any]) -> dict[str, Any]:
     """What step 02 does."""
     from lib.models import encoder, inference
+    from lib.runs.parts import TRAINING
     from lib.training import base
 
     watch, params = StopWatch(), BaseClassifierParams(**values)
     local = Path(params.base_model).is_dir()
-    names = set(values) - {"base_model", "start_model"}
     base.train(
         work,
         gold=folder / "gold.parquet",
         base_model=Path(params.base_model) if local else params.base_model,
+        base_revision=None,
         start_model=None,
-        **params.only(*names),
+        **params.only("pooling", "max_tokens", "epochs", "batch_size"),
+        **params.only("evaluations_per_epoch", "calibrate"),
+        training=params.only(*TRAINING),
     )
     gold = pd.read_parquet(folder / "gold.parquet")
     test = gold[gold["split"] == "test"]

@@ -86,7 +86,10 @@ def embed(
             if found is None or not np.array_equal(found["text_id"], text_id):
                 texts = rows["text"].tolist()
                 yield number, text_id, [each.tokenize(texts) for each in encoders]
+            else:
+                kept.append(len(text_id))
 
+    kept: list[int] = []
     texts = tokens = 0
     hidden = not processes.is_main_process
     # texts come longest first within a shard: tokens tell the remaining time, texts would not
@@ -94,7 +97,7 @@ def embed(
         for number, text_id, token_ids in ahead(unfinished()):
             texts += len(text_id)
             tokens += sum(len(row) for ids in token_ids for row in ids)
-            bar.total = round(tokens / texts * sum(mine(iter(sizes))))
+            bar.total = round(tokens / texts * (sum(mine(iter(sizes))) - sum(kept)))
             answers = [
                 predictor(ids, bar.update)
                 for predictor, ids in zip(predictors, token_ids, strict=True)

@@ -18,6 +18,8 @@ from lib.embeddings import pca as pca_
 from lib.runs.steps import Step
 
 HARDWARE = ("max_tokens", "precision", "device")
+RATES = ("learning_rate", "head_learning_rate", "freeze_word_embeddings")
+TRAINING = (*RATES, "seed", "precision", "device")
 
 
 def tables(step: Step) -> Path:
@@ -39,8 +41,9 @@ def base_model(step: Step) -> Path:
         gold=step.input("01_gold_data", "tables/gold.parquet"),
         start_model=Path(p.start_model) if p.start_model else None,
         **_pretrained(p),
-        **p.only("pooling", "epochs", "batch_size", "evaluations_per_epoch", "learning_rate"),
-        **p.only("head_learning_rate", "freeze_word_embeddings", "calibrate", "seed", *HARDWARE),
+        **p.only("pooling", "max_tokens", "epochs", "batch_size"),
+        **p.only("evaluations_per_epoch", "calibrate"),
+        training=p.only(*TRAINING),
     )
 
 
@@ -162,10 +165,10 @@ def candidates(step: Step, training_texts: Path, gold_clusters: Path) -> dict[fl
         "kmeans": kmeans_in_use(step),
         "model": step.input("02_base_classifier", "model"),
         **_pretrained(p),
-        **p.only("start_from", "lambda_class", "temperature", "hard_mining", "memory_size"),
-        **p.only("steps", "batch_groups", "group_size", "gold_share", "pseudo_weight"),
-        **p.only("soft_labels", "learning_rate", "head_learning_rate", "freeze_word_embeddings"),
-        **p.only("evaluations", "seed", *HARDWARE),
+        **p.only("lambda_class", "start_from", "max_tokens", "pseudo_weight", "soft_labels"),
+        "supcon": p.only("temperature", "hard_mining", "memory_size"),
+        "sampling": p.only("batch_groups", "group_size", "gold_share", "hard_mining", "seed"),
+        "training": p.only("steps", "evaluations", *TRAINING),
     }
     return {
         value: step.make(

@@ -97,7 +97,7 @@ class Step:
             name: of the folder, such as `model` or `candidates/0.1`.
             function: of a module of `lib`. It writes into `folder`, which may hold what an
                 interrupted call has left.
-            together: processes of `accelerate launch` call this together.
+            together: processes of `torchrun` or `accelerate launch` call this together.
             arguments: paths, and plain values as JSON has them.
         Returns:
             The folder in this execution's artefacts.
@@ -111,21 +111,21 @@ class Step:
         }
         fingerprint = files.digest(identity)
         unfinished = target.with_name(f".{target.name}-{fingerprint[:8]}")
-        processes = _processes(together)
+        group: Any = processes() if together else _OneProcess()
         with contextlib.ExitStack() as stack:
-            if processes.is_main_process:
+            if group.is_main_process:
                 stack.enter_context(lock(self.run_dir, f"{self.name}: part {name}"))
                 stack.enter_context(one_at_a_time(self.run_dir.parent, fingerprint))
                 if not self._find(name, fingerprint):
                     unfinished.mkdir(parents=True, exist_ok=True)
-            processes.wait_for_everyone()
+            group.wait_for_everyone()
             if not self._has(self.folder, name, fingerprint):
                 started = time.time()
                 function(unfinished, **arguments)
-                processes.wait_for_everyone()
-                if processes.is_main_process:
+                group.wait_for_everyone()
+                if group.is_main_process:
                     self._put(name, unfinished, fingerprint, identity, time.time() - started)
-                processes.wait_for_everyone()
+                group.wait_for_everyone()
         outputs = self._read_part(self.folder, name)["outputs"]
         self._digests[target] = files.digest(outputs)
         self._digests |= {target / file: digest for file, digest in outputs.items()}
@@ -299,13 +299,13 @@ class _OneProcess:
         """Nobody to wait for."""
 
 
-def _processes(together: bool) -> Any:
-    """The processes of `accelerate launch`, or this one alone."""
-    if not together:
-        return _OneProcess()
-    from accelerate import PartialState  # takes torch, which not every step needs
+def processes() -> Any:
+    """The processes that torchrun or accelerate launch started, as accelerate knows them."""
+    import torch  # which not every step needs
+    from accelerate import PartialState
 
-    return PartialState()
+    # without `cpu`, those on a machine without GPUs do not know of each other
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def machine() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,7 @@ import pandas as pd
 from accelerate import PartialState
 
 from lib.files import atomic, write_json
-from lib.models.encoder import (
-    Encoder,
-    hardware,
-    load_classifier,
-    new_classifier,
-    save_classifier,
-)
+from lib.models.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.models.inference import predict
 from lib.models.temperature import calibrate_classifier
 from lib.training.batches import LengthBatches
@@ -35,72 +28,72 @@ def train(
     start_model: Path | None,
     pooling: str,
     max_tokens: int,
-    precision: str,
-    device: str,
     epochs: int,
     batch_size: int,
     evaluations_per_epoch: int,
-    learning_rate: float,
-    head_learning_rate: float,
-    freeze_word_embeddings: bool,
     calibrate: bool,
-    seed: int,
+    training: dict[str, Any],
 ) -> None:
     """Train the base classifier and save its best checkpoint by validation macro-F1 in `folder`.
 
     Args:
         gold: gold.parquet of 01.
-        base_model: hub id, embedded model or local directory, with a new classification layer;
+        base_model: hub id, embedded model or local directory, with a new classification layer.
         start_model: a saved classifier to go on from instead, with its own pooling.
+        training: the rest of `lib.training.trainer.Plan`.
         others: see `lib.parameters.BaseClassifierParams`.
     Raises:
         UserError: a model cannot be loaded.
     """
-    if start_model is not None:
-        encoder = load_classifier(start_model, max_tokens)
-    else:
-        encoder = new_classifier(
-            base_model, pooling=pooling, max_tokens=max_tokens, seed=seed, revision=base_revision
-        )
+    encoder = starting_point(start_model, base_model, base_revision, pooling, max_tokens, training)
     frame = pd.read_parquet(gold)
     train, validation = (
         Texts.build(encoder, frame[frame["split"] == split]) for split in ("train", "validation")
     )
-    batches = LengthBatches(train.lengths, batch_size, seed)
-    plan = Plan(
-        steps=batches.per_epoch * epochs,
-        evaluations=epochs * evaluations_per_epoch,
-        learning_rate=learning_rate,
-        head_learning_rate=head_learning_rate,
-        freeze_word_embeddings=freeze_word_embeddings,
-        seed=seed,
-        precision=precision,
-        device=device,
-    )
+    batches = LengthBatches(train.lengths, batch_size, training["seed"])
+    plan = Plan(batches.per_epoch * epochs, epochs * evaluations_per_epoch, **training)
     history = fit(encoder, train, validation, batches, plan, folder / CHECKPOINTS)
-    temperature = fit_temperature(encoder, validation, precision, device) if calibrate else 1.0
+    temperature = fit_temperature(encoder, validation, plan.on) if calibrate else 1.0
     leave(folder, encoder, history, {"temperature": temperature, "steps": plan.steps})
 
 
-def fit_temperature(encoder: Encoder, validation: Texts, precision: str, device: str) -> float:
-    """Calibrate a classifier on validation, in place; returns the temperature."""
-    probabilities, _ = predict(encoder, validation.token_ids, **hardware(precision, device))
+def starting_point(
+    start_model: Path | None,
+    base_model: Path | str,
+    base_revision: str | None,
+    pooling: str,
+    max_tokens: int,
+    training: dict[str, Any],
+) -> Encoder:
+    """A saved classifier, or the pretrained encoder with a new layer; see `train`."""
+    if start_model is not None:
+        return load_classifier(start_model, max_tokens)
+    seed, revision = training["seed"], base_revision
+    return new_classifier(
+        base_model, pooling=pooling, max_tokens=max_tokens, seed=seed, revision=revision
+    )
+
+
+def fit_temperature(encoder: Encoder, validation: Texts, on: dict[str, Any]) -> float:
+    """Calibrate a classifier on validation, in place; returns the temperature.
+
+    Args:
+        on: as `lib.models.encoder.hardware` gives it.
+    """
+    probabilities, _ = predict(encoder, validation.token_ids, **on)
     return calibrate_classifier(encoder.model, probabilities, validation.labels)
 
 
 def leave(folder: Path, encoder: Encoder, history: pd.DataFrame, about: dict[str, Any]) -> None:
     """Save a trained model with its history; checkpoints go when it is whole.
 
-    Of several processes (see `accelerate launch`) the main one does it.
+    Of several processes the main one does it.
     """
     if not PartialState().is_main_process:
         return
     best = history[history["best"]].iloc[0]
     about |= {"best_step": int(best["step"]), "best_macro_f1": best["validation_macro_f1"]}
-    save_classifier(encoder, folder / "saved")
-    for path in (folder / "saved").iterdir():
-        os.replace(path, folder / path.name)
-    (folder / "saved").rmdir()
+    save_classifier(encoder, folder)
     with atomic(folder / HISTORY) as temporary:
         history.to_csv(temporary, index=False)
     write_json(folder / ABOUT, about)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,16 @@ from lib.embeddings.pca import PCA
 from lib.embeddings.store import read_probabilities
 from lib.errors import UserError
 from lib.files import write_json, write_parquet
-from lib.models.encoder import Encoder, hardware, load_classifier, new_classifier
+from lib.models.encoder import Encoder, hardware, load_classifier
 from lib.models.inference import predict
-from lib.training.base import ABOUT, CHECKPOINTS, HISTORY, fit_temperature, leave
+from lib.training.base import (
+    ABOUT,
+    CHECKPOINTS,
+    HISTORY,
+    fit_temperature,
+    leave,
+    starting_point,
+)
 from lib.training.batches import ClassClusterBatches, nearest_clusters
 from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
@@ -119,26 +127,21 @@ def training_frame(gold: Path, gold_clusters: Path, pseudo: Path) -> pd.DataFram
 
 
 def class_cluster_batches(
-    frame: pd.DataFrame,
-    kmeans: Path,
-    *,
-    batch_groups: int,
-    group_size: int,
-    gold_share: float,
-    hard_mining: bool,
-    seed: int,
+    frame: pd.DataFrame, kmeans: Path, *, hard_mining: bool, batch_groups: int, **options: Any
 ) -> ClassClusterBatches:
-    """The batches of a `training_frame`; see `lib.training.batches`."""
+    """The batches of a `training_frame`.
+
+    Args:
+        options: group_size, gold_share and seed of `lib.training.batches.ClassClusterBatches`.
+    """
     near = nearest_clusters(KMeans.load(kmeans).centroids, batch_groups) if hard_mining else None
     return ClassClusterBatches(
         frame["label"].to_numpy(np.int64),
         frame["cluster"].to_numpy(np.int64),
         frame["gold"].to_numpy(bool),
         groups=batch_groups,
-        group_size=group_size,
-        gold_share=gold_share,
-        seed=seed,
         neighbours=near,
+        **options,
     )
 
 
@@ -146,6 +149,7 @@ def train_candidate(
     folder: Path,
     *,
     lambda_metric: float,
+    lambda_class: float,
     gold: Path,
     gold_clusters: Path,
     pseudo: Path,
@@ -154,83 +158,42 @@ def train_candidate(
     base_model: Path | str,
     base_revision: str | None,
     start_from: str,
-    lambda_class: float,
-    temperature: float,
-    hard_mining: bool,
-    memory_size: int,
-    steps: int,
-    batch_groups: int,
-    group_size: int,
-    gold_share: float,
+    max_tokens: int,
     pseudo_weight: float,
     soft_labels: float,
-    learning_rate: float,
-    head_learning_rate: float,
-    freeze_word_embeddings: bool,
-    evaluations: int,
-    seed: int,
-    max_tokens: int,
-    precision: str,
-    device: str,
+    supcon: dict[str, Any],
+    sampling: dict[str, Any],
+    training: dict[str, Any],
 ) -> None:
     """Train one value of λ_metric; its best checkpoint and history.csv are saved in `folder`.
 
     Args:
         gold, gold_clusters, pseudo, kmeans: files as above; model: of 02.
+        supcon: of `lib.training.losses.SupCon`; sampling: of `class_cluster_batches`;
+            training: of `lib.training.trainer.Plan`.
         others: see `lib.parameters.MetricLearningParams`.
     Raises:
         UserError: a memory smaller than a batch, or a class without gold texts.
     """
-    if 0 < memory_size < batch_groups * group_size:
-        raise UserError(
-            f"05_metric_learning.memory_size: {memory_size} is less than a batch of "
-            f"{batch_groups} x {group_size} texts; take 0 or {batch_groups * group_size} and more"
-        )
-    encoder = load_classifier(model, max_tokens)
-    if start_from == "base_model":
-        pooling = encoder.model.config.pooling
-        encoder = new_classifier(
-            base_model, pooling=pooling, max_tokens=max_tokens, seed=seed, revision=base_revision
-        )
+    pooling = load_classifier(model, max_tokens).model.config.pooling
+    start = model if start_from == "base_classifier" else None
+    encoder = starting_point(start, base_model, base_revision, pooling, max_tokens, training)
     frame = training_frame(gold, gold_clusters, pseudo)
-    batches = class_cluster_batches(
-        frame,
-        kmeans,
-        batch_groups=batch_groups,
-        group_size=group_size,
-        gold_share=gold_share,
-        hard_mining=hard_mining,
-        seed=seed,
-    )
-    torch.manual_seed(seed)
-    supcon = SupCon(
-        encoder.hidden_size,
-        temperature=temperature,
-        hard_mining=hard_mining,
-        memory_size=memory_size,
-    )
-    plan = Plan(
-        steps=steps,
-        evaluations=evaluations,
-        learning_rate=learning_rate,
-        head_learning_rate=head_learning_rate,
-        freeze_word_embeddings=freeze_word_embeddings,
-        seed=seed,
-        precision=precision,
-        device=device,
-    )
-    history = fit(
-        encoder,
-        training_texts(encoder, frame, pseudo_weight, soft_labels),
-        gold_validation(encoder, gold),
-        batches,
-        plan,
-        folder / CHECKPOINTS,
-        supcon,
-        lambda_class=lambda_class,
-        lambda_metric=lambda_metric,
-    )
-    leave(folder, encoder, history, {"lambda_metric": lambda_metric, "steps": steps})
+    batches = class_cluster_batches(frame, kmeans, **sampling)
+    if 0 < supcon["memory_size"] < batches.size:
+        raise UserError(
+            f"05_metric_learning.memory_size: {supcon['memory_size']} is less than a batch of "
+            f"{batches.size} texts; take 0, or {batches.size} and more"
+        )
+    torch.manual_seed(training["seed"])
+    loss = SupCon(encoder.hidden_size, **supcon)
+    plan = Plan(**training)
+    texts = training_texts(encoder, frame, pseudo_weight, soft_labels)
+    validation = gold_validation(encoder, gold)
+    lambdas = {"lambda_class": lambda_class, "lambda_metric": lambda_metric}
+    checkpoints = folder / CHECKPOINTS
+    history = fit(encoder, texts, validation, batches, plan, checkpoints, loss, **lambdas)
+    leave(folder, encoder, history, {"lambda_metric": lambda_metric, "steps": plan.steps})
 
 
 def training_texts(
@@ -276,6 +239,7 @@ def choose(
     about = {"lambda_metric": float(best), "temperature": 1.0}
     if calibrate:
         validation = gold_validation(encoder, gold)
-        about["temperature"] = fit_temperature(encoder, validation, precision, device)
+        on = hardware(precision, device)
+        about["temperature"] = fit_temperature(encoder, validation, on)
     leave(folder, encoder, histories[best], about)
     write_json(folder / ABOUT, about)

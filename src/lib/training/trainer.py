@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
+from accelerate import PartialState
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from tqdm.auto import tqdm
@@ -79,6 +80,11 @@ class Plan:
     seed: int
     precision: str
     device: str
+
+    @property
+    def on(self) -> dict[str, Any]:
+        """dtype and device of the training."""
+        return hardware(self.precision, self.device)
 
     @property
     def evaluate_at(self) -> set[int]:
@@ -178,8 +184,8 @@ class ClassifierTrainer(Trainer):
     ) -> None:
         self.encoder, self.validation, self.plan, self.batches = encoder, validation, plan, batches
         self.losses = model
-        self.on = hardware(plan.precision, plan.device)
-        world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        self.on = plan.on
+        world = PartialState(cpu=self.on["device"].type == "cpu").num_processes
         arguments = TrainingArguments(
             output_dir=str(output_dir),
             max_steps=plan.steps,
@@ -255,32 +261,23 @@ class _Callback(TrainerCallback):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.bar: tqdm | None = None
 
     def on_train_begin(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]
-        if state.global_step and state.is_world_process_zero:
-            tqdm.write(f"going on from step {state.global_step} of {self.plan.steps}")
-        self.bar = tqdm(
-            total=self.plan.steps,
-            initial=state.global_step,
-            desc="training",
-            unit="step",
-            disable=not state.is_world_process_zero,
-        )
+        done, total, main = state.global_step, self.plan.steps, state.is_world_process_zero
+        if done and main:
+            tqdm.write(f"going on from step {done} of {total}")
+        self.bar = tqdm(total=total, initial=done, desc="training", unit="step", disable=not main)
 
     def on_step_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
+        self.bar.update(state.global_step - self.bar.n)
         if state.global_step in self.plan.evaluate_at:
             control.should_evaluate = control.should_save = True
 
     def on_evaluate(self, args, state, control, **more) -> None:  # type: ignore[no-untyped-def]
-        if self.bar is not None:
-            self.bar.set_postfix(macro_f1=f"{more['metrics']['eval_macro_f1']:.4f}")
+        self.bar.set_postfix(macro_f1=f"{more['metrics']['eval_macro_f1']:.4f}")
 
     def on_train_end(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
 
 def fit(
