@@ -45,8 +45,7 @@ lab: $(STAMP)
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 figures: demo
-	cp outputs/demo/04_cluster_purity/figures/umap.png outputs/demo/04_cluster_purity/figures/purity.png \
-		outputs/demo/06_final_eval/figures/confusion.png notebooks/figures/
+	cp outputs/demo/04_cluster_purity/figures/umap.png notebooks/figures/
 	$(BIN)/python tests/browser.py outputs/demo/report/index.html notebooks/figures/report.png
 
 clean:

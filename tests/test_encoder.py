@@ -148,8 +148,10 @@ def test_a_folder_without_a_model_is_an_error(tmp_path, tiny_checkpoint, saved):
         fresh(tmp_path)
     with pytest.raises(UserError, match=r"no embedded model 'embedded:e6'; .*embedded:e5-small"):
         fresh("embedded:e6")
-    with pytest.raises(UserError, match="no such directory"):
-        encoders.fingerprint(tmp_path / "nowhere", None)
+    for absent in (str(tmp_path / "nowhere"), Path("no/where"), "./no/where", "../no/where"):
+        with pytest.raises(UserError, match=r"where: no such directory"):
+            encoders.fingerprint(absent, None)
+    assert encoders.fingerprint("org/model", "abc") == "abc"  # of the hub
 
 
 def test_what_loads_no_model_needs_no_transformers():

@@ -86,7 +86,7 @@ def test_a_class_too_small_for_a_split():
 
 def test_no_gold_and_no_corpus():
     gold, other = small_world()
-    with pytest.raises(UserError, match="no gold text"):
+    with pytest.raises(UserError, match="no train text of class"):
         prepare(other)
     with pytest.raises(UserError, match="no corpus text"):
         prepare(gold)

@@ -59,7 +59,6 @@ def test_names_need_not_say_gz(tmp_path):
 
 TWO = ["rusentiment_test.csv", "rusentiment_random_posts.csv"]
 BAD = [
-    ("a.csv", {"gold_files": ["a.csv"], "corpus_files": ["a.csv"]}, "gold_files and corpus_files"),
     ("a.csv b_train.csv", {"corpus_files": ["c.csv"]}, "corpus_files: no readable file c.csv"),
     ("a_train.csv", {"gold_files": ["a_train.txt"]}, "no readable file a_train.txt"),
     ("a_train.csv a_train.csv.gz", {}, "a_train.csv and a_train.csv.gz; remove one"),

@@ -34,9 +34,9 @@ GOOD = "Хорошо,positive,чат\n"
 BAD = [
     ("label,source\npositive,чат\n", "no column 'text'|label,source"),
     ("text;label\nХорошо;positive\n", "no column 'text'"),
-    (HEAD + GOOD + "Плохо,negativ,чат\n", "line 3, column label|'negativ'|nearest: negative"),
-    ("", "is empty|`text,label`"),
-    (HEAD, "header but no rows"),
+    (HEAD + GOOD + "Плохо,negativ,чат\n", "line 3, column label|'negativ'|'negative'"),
+    ("", "no column 'text'|text,label"),
+    (HEAD, "has no rows"),
     ((HEAD + GOOD).encode() + "Плохо,negative,чат\n".encode("cp1251"), "line 3: not UTF-8|0xcf"),
     ((HEAD + GOOD).encode("utf-16"), "line 1: not UTF-8"),
     (HEAD + GOOD + "Плохо,negative\n", "line 3: 2 fields, expected 3"),
@@ -182,7 +182,7 @@ def test_labels_of_other_languages_do_not_matter(monkeypatch):
 
 def test_a_filter_that_no_row_passes_is_a_mistake(monkeypatch):
     on_the_hub(monkeypatch, [{"text": "x", "label": "positive", "language": "russian"}])
-    with pytest.raises(UserError, match=r"train has no row with .*'ru'.*found \['russian'\]"):
+    with pytest.raises(UserError, match=r"train has no row with .*'ru'"):
         read(GoldDataParams(sources=["clapai_multilingual"]))
 
 

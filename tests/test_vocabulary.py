@@ -223,7 +223,7 @@ def test_a_larger_max_size_keeps_more_of_the_frequent_tokens(full):
 
 def test_a_wordpiece_tokenizer_cannot_be_trimmed(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nдень\n##ги\n")
-    with pytest.raises(UserError, match="WordPiece tokenizer with prefixes cannot be trimmed"):
+    with pytest.raises(UserError, match="WordPiece tokenizer cannot be trimmed"):
         vocabulary.count_tokens(BertTokenizer(str(tmp_path / "vocab.txt")), ["день"])
 
 
@@ -318,7 +318,4 @@ def test_bad_input_is_named(tiny_checkpoint, corpus, tmp_path):
         vocabulary.trim(str(tmp_path), [corpus], out)
     with pytest.raises(UserError, match="max_size: 5 is less than"):
         vocabulary.trim(tiny_checkpoint, [corpus], out, max_size=5)
-    pd.DataFrame({"text": ["привет", None]}).to_parquet(corpus)
-    with pytest.raises(UserError, match=r"corpus.parquet, row 2, column text: expected a text"):
-        vocabulary.trim(tiny_checkpoint, [corpus], out)
     assert not out.exists()

@@ -138,6 +138,7 @@ def _step(options: argparse.Namespace) -> int:
             options.outputs or runner.OUTPUTS,
         )
         step = steps.open_step(name, run_dir, params.steps[name])
+        step.group = processes
     processes.wait_for_everyone()  # all have opened the run before one of them locks it
     if processes.is_main_process:
         logging.info("%s: %d processes", name, processes.num_processes)

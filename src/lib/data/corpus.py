@@ -60,7 +60,7 @@ def prepare(
         on_part: called with a stage and its rows: after each part that was `read`, then after
             `gold`, each part to `compare` with it, `deduplicate`, and each part to `write`.
     Raises:
-        UserError: bad input, no gold text, a class without texts in a split, or no corpus text.
+        UserError: bad input, a class without texts in a split, or no corpus text.
     """
     work, commits = folder / WORK, folder / WORK / staging.COMMITS
     if (folder / SUMMARY).exists():  # it was stopped while it tidied up

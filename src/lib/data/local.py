@@ -19,7 +19,7 @@ def files(
 ) -> list[tuple[Path, Role]]:
     """The files of a local source with their roles, in the order of their names.
 
-    A file takes the role that names it in full; else the first of ROLES, one of whose patterns
+    A file takes the first of ROLES that names it in full; else the first, one of whose patterns
     matches. Names need not say `.gz`.
 
     Args:
@@ -27,7 +27,7 @@ def files(
     Raises:
         SourceUnavailable: a file that the registry declares is not there.
         UserError: no data_dir or no gold file for the user's own files, a named file that is not
-            there or has two roles, or a file that is there twice, packed and unpacked.
+            there, or a file that is there twice, packed and unpacked.
     """
     patterns = source.files or {role: getattr(params, f"{role}_files") for role in ROLES}
     wanted = [(pattern, role) for role in ROLES for pattern in patterns.get(role, ())]
@@ -49,12 +49,7 @@ def files(
     found: dict[str, Role] = {}
     for pattern, role in sorted(wanted, key=lambda each: _is_pattern(each[0])):
         mine = [name for name in names if _matches(name, pattern)]
-        for name in mine:
-            if found.setdefault(name, role) != role and not _is_pattern(pattern):
-                raise UserError(
-                    f"01_gold_data: {pattern} is listed in {found[name]}_files and {role}_files; a "
-                    "file has one role, remove it from one of them"
-                )
+        found |= {name: found.get(name, role) for name in mine}
         if not mine and source.files:
             raise SourceUnavailable(
                 f"source {source.name!r} has no hub copy: no file {pattern} in {folder}, it needs "
@@ -64,8 +59,7 @@ def files(
         if not mine and not _is_pattern(pattern):
             raise UserError(
                 f"01_gold_data.{role}_files: no readable file {pattern} in {folder} that is no "
-                f"other source's (files there: {names}; {', '.join(readers.FORMATS)}, the text "
-                "ones also as .gz)"
+                f"other source's (files there: {names}; formats: {', '.join(readers.FORMATS)})"
             )
     for name in found:
         if f"{name}.gz" in found:

@@ -63,12 +63,19 @@ def is_readable(name: str) -> bool:
     return extension(name) in FORMATS and not name.lower().endswith(".parquet.gz")
 
 
-def read(path: Path, needed: Sequence[str], file_format: Format | None = None) -> Rows:
+def read(
+    path: Path,
+    needed: Sequence[str],
+    file_format: Format | None = None,
+    *,
+    may_be_empty: bool = False,
+) -> Rows:
     """Stream the rows of a file.
 
     Args:
         needed: columns that must be there; others than OPTIONAL may be left out.
         file_format: None: what the extension says.
+        may_be_empty: else a file without rows is an error.
     Yields:
         place and row; values are text, except in JSON lines and parquet.
     Raises:
@@ -83,12 +90,18 @@ def read(path: Path, needed: Sequence[str], file_format: Format | None = None) -
         rows = _lines(path)
     else:
         rows = _csv(path, needed, file_format or Format("csv", DELIMITERS[kind]))
-    first = next(rows, None)
-    if first is None:
-        header = " a header but" if kind in DELIMITERS else ""
-        raise UserError(f"{path} has{header} no rows; add rows or remove the file")
-    yield first
-    yield from rows
+    count = 0
+    try:
+        for count, row in enumerate(rows, 1):  # noqa: B007 (used below)
+            yield row
+    except (pyarrow.ArrowException, OSError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"{path}: not readable after row {count} ({reason}); the file is truncated or damaged: "
+            "fetch or write it again"
+        ) from error
+    if not count and not may_be_empty:
+        raise UserError(f"{path} has no rows; add rows or remove the file")
 
 
 def check_columns(place: str, needed: Sequence[str], found: Sequence[str]) -> None:
@@ -107,8 +120,6 @@ def _csv(path: Path, needed: Sequence[str], file_format: Format) -> Rows:
         reader = csv.reader(file, delimiter=file_format.delimiter, strict=file_format.strict)
         try:
             columns = list(file_format.columns) or next(reader, [])
-            if not columns:
-                raise UserError(f"{path} is empty; expected a header line `{','.join(needed)}`")
             check_columns(str(path), needed, columns)
             least = len(columns) - file_format.optional_columns
             line = reader.line_num + 1  # where a record begins; it may have several lines
@@ -149,27 +160,19 @@ def _lines(path: Path) -> Rows:
 
 
 def _parquet(path: Path, needed: Sequence[str]) -> Rows:
-    row = 0
-    try:
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            check_columns(str(path), needed, names)
-            wanted = [name for name in names if name in {*needed, *OPTIONAL}]
-            for batch in file.iter_batches(BATCH, columns=wanted):
-                for values in batch.to_pylist():
-                    row += 1
-                    yield f"{path}, row {row}", values
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(
-            f"{path}: not readable as parquet after row {row} ({reason}); the file is truncated or "
-            "damaged: fetch or write it again"
-        ) from error
+    with parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        check_columns(str(path), needed, names)
+        wanted = [name for name in names if name in {*needed, *OPTIONAL}]
+        batches = file.iter_batches(BATCH, columns=wanted)
+        rows = (values for batch in batches for values in batch.to_pylist())
+        for number, values in enumerate(rows, 1):
+            yield f"{path}, row {number}", values
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
-    """A text file, unpacked if its name ends in .gz; errors in reading it name file and line."""
+    """A text file, unpacked if its name ends in .gz; a byte that is not UTF-8 is an error."""
     open_ = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with open_(path, "rt", encoding="utf-8-sig", newline="", errors="strict") as file:
@@ -183,9 +186,4 @@ def _opened(path: Path) -> Iterator[IO[str]]:
         raise UserError(
             f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the "
             "file as UTF-8"
-        ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(
-            f"{path}: not readable as gzip ({error}); the file is truncated or damaged: fetch or "
-            "pack it again"
         ) from error

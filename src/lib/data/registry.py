@@ -102,6 +102,7 @@ def configured(params: GoldDataParams) -> list[Source]:
     Raises:
         UserError: an unknown source, or one that is listed twice.
     """
+    found = []
     for name in params.sources:
         if name not in REGISTRY:
             raise UserError(
@@ -110,9 +111,7 @@ def configured(params: GoldDataParams) -> list[Source]:
             )
         if params.sources.count(name) > 1:
             raise UserError(f"01_gold_data.sources: {name} is listed twice")
-    entries = [REGISTRY[name] for name in params.sources]
-    chosen = [entry.label_choices.get(params.local_labels) for entry in entries]
-    return [
-        entry.model_copy(update={"labels": labels}) if labels else entry
-        for entry, labels in zip(entries, chosen, strict=True)
-    ]
+        entry = REGISTRY[name]
+        labels = entry.label_choices.get(params.local_labels, entry.labels)
+        found.append(entry.model_copy(update={"labels": labels}))
+    return found

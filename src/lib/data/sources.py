@@ -6,7 +6,6 @@ What a data set is, and how its labels map to the three classes, is declared in 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from lib.data.cleaning import strip_emoticons
 from lib.data.registry import Role, Source, configured
 from lib.errors import SourceUnavailable, UserError
 from lib.files import digest, file_digest
-from lib.parameters import GoldDataParams
+from lib.parameters import GoldDataParams, nearest
 
 COLUMNS = ["text", "label", "original_label", "source", "group", "role", "split", "left_out"]
 """text: raw; label: class or None; group: entry of the registry: its rows share an official test
@@ -55,7 +54,7 @@ class Portion:
             UserError: no row for the filters, a text that is none, or a label outside the mapping;
                 with file and line, or source and column.
         """
-        source, classes, others = self.source, self.source.classes, set[str]()
+        source, classes = self.source, self.source.classes
         if isinstance(self.part, Path):
             records = readers.read(self.part, source.columns, source.file_format)
             name = readers.stem(self.part.name)
@@ -64,10 +63,8 @@ class Portion:
         passed = False
         try:
             for place, row in records:
-                values = {column: str(row[column]) for column in source.filters}
-                if values != source.filters:
-                    others |= set(values.values()) if len(others) < 10 else set()
-                    other = f"other {' or '.join(values)}"
+                if any(str(row[name]) != value for name, value in source.filters.items()):
+                    other = f"other {' or '.join(source.filters)}"
                     yield None, None, "", source.name, source.name, source.role, None, other
                     continue
                 passed = True
@@ -86,7 +83,7 @@ class Portion:
                 for text in _texts(source, place, row):
                     yield text, label, original, origin, source.name, role, split, left_out
             if not passed:
-                wanted = f" with {source.filters}, found {sorted(others)}" if others else ""
+                wanted = f" with {source.filters}" if source.filters else ""
                 raise UserError(f"{self.part} has no row{wanted}; see lib.data.registry")
         except UserError as error:
             raise type(error)(f"source {source.name!r}: {error}") from error
@@ -158,12 +155,10 @@ def _label(
     if key in classes:
         return original, classes[key]
     names = [name for name in classes if name]
-    remedy = "; correct the mapping of the entry in lib.data.registry"
-    if source.name == "local":
-        remedy = f" or nothing (nearest: {difflib.get_close_matches(key, names, 1, cutoff=0)[0]})"
     raise UserError(
         f"{place}, column {source.label_column}: unknown label {original!r}; expected "
-        f"{', '.join(names)}{remedy}"
+        f"{', '.join(names)}{' or nothing' if '' in classes else ''}{nearest(key, names)}; correct "
+        "the label, or the entry in lib.data.registry"
     )
 
 

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from lib.errors import UserError
 from lib.files import atomic
 
 GOLD_COLUMNS = ["text_id", "text", "label", "source", "original_label", "split"]
@@ -68,31 +67,19 @@ def read_sources(corpus: Path) -> pd.DataFrame:
     """What is known of every corpus text but its words: source (category), audit_label (int8).
 
     audit_label is -1 where unknown.
-
-    Raises:
-        UserError: the corpus holds no text.
     """
     columns = ["source", "audit_label"]
     tables = [
         pq.read_table(part, columns=columns, read_dictionary=["source"])
         for part in corpus_parts(corpus)
     ]
-    if not sum(map(len, tables)):
-        raise UserError(f"{corpus} holds no text; run 01_gold_data again")
     frame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
     return frame.assign(audit_label=frame["audit_label"].fillna(-1).astype("int8"))
 
 
 def read_texts(corpus: Path, rows: np.ndarray) -> list[str]:
-    """The texts of these rows (int, any order, within the corpus).
-
-    Raises:
-        UserError: a row that the corpus does not have.
-    """
-    try:
-        return _dataset(corpus).take(pa.array(rows), columns=["text"])["text"].to_pylist()
-    except pa.ArrowIndexError as error:
-        raise UserError(f"{corpus} does not have all rows up to {max(rows)}") from error
+    """The texts of these rows (int, any order, within the corpus)."""
+    return _dataset(corpus).take(pa.array(rows), columns=["text"])["text"].to_pylist()
 
 
 def _dataset(corpus: Path) -> ds.Dataset:

@@ -64,7 +64,7 @@ class PooledClassifier(PreTrainedModel):
             settings = dict(config.encoder)
             kind = settings.pop("model_type")
             encoder = AutoModel.from_config(AutoConfig.for_model(kind, **settings))
-        if getattr(encoder, "pooler", None) is not None:
+        if hasattr(encoder, "pooler"):
             encoder.pooler = None  # BERT's own pooler is not part of this model
         self.encoder = encoder
         self.dropout = nn.Dropout(config.head_dropout)
@@ -76,10 +76,6 @@ class PooledClassifier(PreTrainedModel):
         if module is self.classifier:  # the encoder comes with its own weights
             nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
-
-    def get_input_embeddings(self) -> nn.Module:
-        encoder: Any = self.encoder
-        return encoder.get_input_embeddings()
 
     def pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """One vector per text: hidden [n, tokens, d], attention_mask [n, tokens] -> [n, d]."""

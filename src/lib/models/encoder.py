@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from lib import LABELS
 from lib.errors import UserError
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
     from lib.models.classifier import PooledClassifier
 
-HEAD_DROPOUT = 0.1
 REMEDY = (
     "if it is a hub id, check its spelling, base_revision and the network (HF_HUB_OFFLINE must not "
     "be set), or download it elsewhere and give the local directory; without a hub, base_model: "
@@ -88,7 +86,6 @@ def new_classifier(
     config = PooledClassifierConfig(
         encoder=encoder.config.to_dict(),
         pooling=pooling,
-        head_dropout=HEAD_DROPOUT,
         id2label=dict(enumerate(LABELS)),
         label2id={name: i for i, name in enumerate(LABELS)},
     )
@@ -106,13 +103,13 @@ def load_pretrained(
     Raises:
         UserError: see `new_classifier`.
     """
-    with _loading(f"base_model: cannot load {str(base_model)!r}", REMEDY):
+    with _explained(f"base_model: cannot load {str(base_model)!r}", REMEDY):
         from transformers import AutoModel, AutoTokenizer
 
         path = resolve(base_model)
         model = AutoModel.from_pretrained(path, revision=revision, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    if getattr(model, "pooler", None) is not None:
+    if hasattr(model, "pooler"):
         model.pooler = None  # its weights are random where a checkpoint has none
     return model, tokenizer
 
@@ -124,7 +121,7 @@ def load_classifier(path: Path | str, max_tokens: int) -> Encoder:
         UserError: the folder is missing or not readable.
     """
     saved = "name the folder of a trained model, such as outputs/RUN/05_metric_learning/model"
-    with _loading(f"cannot load a classifier from {path}", saved):
+    with _explained(f"cannot load a classifier from {path}", saved):
         from transformers import AutoTokenizer
 
         from lib.models.classifier import PooledClassifier
@@ -174,10 +171,8 @@ def resolve_revision(base_model: str, revision: str | None) -> str | None:
         return None
     from huggingface_hub import HfApi
 
-    try:
+    with _explained(f"base_model: cannot ask for {base_model!r}", REMEDY):
         return HfApi().model_info(base_model, revision=revision, timeout=30).sha
-    except Exception as error:  # its own kinds, and all of the HTTP library below it
-        raise _explained(f"base_model: cannot ask for {base_model!r}", error, REMEDY) from error
 
 
 def fingerprint(base_model: str | Path, revision: str | None) -> str:
@@ -191,7 +186,7 @@ def fingerprint(base_model: str | Path, revision: str | None) -> str:
     local = Path(base_model).expanduser()
     if local.is_dir():
         return digest(folder_digests(local))
-    if local.is_absolute():
+    if isinstance(base_model, Path) or local.is_absolute() or base_model.startswith("."):
         raise UserError(f"{base_model}: no such directory; name the folder of a saved model")
     return revision or "newest"
 
@@ -251,8 +246,8 @@ def _allowed_tokens(config: PretrainedConfig, max_tokens: int) -> int:
 
 
 @contextlib.contextmanager
-def _loading(problem: str, remedy: str) -> Iterator[None]:
-    """Quietly, and with errors that say what to do."""
+def _explained(problem: str, remedy: str) -> Iterator[None]:
+    """Quietly, and any error of the libraries as one line that says what to do."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -260,10 +255,9 @@ def _loading(problem: str, remedy: str) -> Iterator[None]:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise _explained(problem, error, remedy) from error
-
-
-def _explained(problem: str, error: Exception, remedy: str) -> UserError:
-    reason = next((line for line in str(error).splitlines() if line.strip()), "")
-    return UserError(f"{problem} ({type(error).__name__}: {reason[:200]}); {remedy}")
+    except UserError:
+        raise
+    except Exception as error:  # the libraries below raise dozens of kinds
+        reason = next((line for line in str(error).splitlines() if line.strip()), "")
+        message = f"{problem} ({type(error).__name__}: {reason[:200]}); {remedy}"
+        raise UserError(message) from error

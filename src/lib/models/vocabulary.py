@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from torch import nn
@@ -70,8 +68,8 @@ def trim(
     for path in files:
         if not path.is_file() or not readers.is_readable(path.name):
             raise UserError(
-                f"--corpus: {path} is not a {', '.join(readers.FORMATS)} file; name files with a "
-                "column `text`, such as outputs/RUN/01_gold_data/tables/corpus/*.parquet"
+                f"--corpus: {path} is not a {', '.join(readers.FORMATS)} file; name files such as "
+                "outputs/RUN/01_gold_data/tables/corpus/*.parquet"
             )
     model, tokenizer = load_pretrained(base_model, dtype="auto")
     before = _size(model)
@@ -88,19 +86,16 @@ def trim(
 
 
 def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> np.ndarray:
-    """How often each token occurs in texts, special tokens apart: int64 [tokens of the tokenizer].
-
-    Texts are taken as they are and in full length.
-    """
-    counts = np.zeros(len(_read(tokenizer)[1]), dtype=np.int64)
+    """How often each token occurs in texts of any length, special tokens apart: int64 [highest id
+    of the tokenizer + 1]."""
+    counts = np.zeros(max(_read(tokenizer)[1].values()) + 1, dtype=np.int64)
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
     waiting = iter(texts)
     while batch := list(islice(waiting, BATCH)):
-        encoded = backend.encode_batch_fast(batch, add_special_tokens=False)
-        ids = np.concatenate([np.asarray(one.ids, dtype=np.int64) for one in encoded])
-        counts += np.bincount(ids, minlength=len(counts))
+        for encoded in backend.encode_batch_fast(batch, add_special_tokens=False):
+            np.add.at(counts, encoded.ids, 1)
     return counts
 
 
@@ -131,12 +126,8 @@ def select_tokens(
     seen = {character for token in np.flatnonzero(counts) for character in pieces[int(token)]}
     ranks = {tuple(pair): rank for rank, pair in enumerate(description["model"].get("merges", []))}
 
-    def with_parts(piece: str) -> set[int]:
-        return {ids[part] for part in merge_parts(piece, ranks)}
-
-    kept: set[int] = set()
-    for piece in _always_kept(description, ids, seen):
-        kept |= with_parts(piece)
+    always = _always_kept(description, ids, seen)
+    kept = {ids[part] for piece in always for part in merge_parts(piece, ranks)}
     if max_size is not None and len(kept) > max_size:
         raise UserError(
             f"max_size: {max_size:,} is less than the {len(kept):,} special tokens and characters "
@@ -145,7 +136,7 @@ def select_tokens(
     for token in np.argsort(-counts, kind="stable"):
         if counts[token] < max(1, min_count):
             break
-        new = with_parts(pieces[int(token)]) - kept
+        new = {ids[part] for part in merge_parts(pieces[int(token)], ranks)} - kept
         if max_size is not None and len(kept) + len(new) > max_size:
             break
         kept |= new
@@ -171,18 +162,15 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerBase, kept: np.ndarray) -> PreT
         ]
     added = [token for token in description["added_tokens"] if token["id"] in new_id]
     description["added_tokens"] = [token | {"id": new_id[token["id"]]} for token in added]
-    _renumber(description["post_processor"], new_id)
+    _renumber(description["post_processor"] or {}, new_id)
     description |= {"padding": None, "truncation": None}
-    names = {
-        name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)
-    }
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(description)),
         model_max_length=tokenizer.model_max_length,
         model_input_names=tokenizer.model_input_names,
         padding_side=tokenizer.padding_side,
         truncation_side=tokenizer.truncation_side,
-        **names,
+        **tokenizer.special_tokens_map,
     )
 
 
@@ -226,24 +214,19 @@ def _read(tokenizer: PreTrainedTokenizerBase) -> tuple[dict[str, Any], dict[str,
         UserError: a kind of tokenizer that cannot be trimmed.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise UserError("this model has no fast tokenizer (tokenizer.json) that could be trimmed")
-    description, ids = json.loads(backend.to_str()), tokenizer.get_vocab()
+    description = json.loads(backend.to_str()) if backend else {"model": {"type": "slow"}}
     model = description["model"]
-    affixes = [model.get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix")]
-    if model["type"] not in ("Unigram", "BPE") or any(affixes):
+    affixes = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
+    if model["type"] not in ("Unigram", "BPE") or affixes:
         raise UserError(
-            f"a {model['type']} tokenizer{' with prefixes' if any(affixes) else ''} cannot be "
-            "trimmed; only Unigram and BPE tokenizers without prefixes and suffixes can"
+            f"a {model['type']} tokenizer cannot be trimmed; only fast Unigram and BPE tokenizers "
+            "without prefixes and suffixes can"
         )
-    last = max(ids.values())
-    if last + 1 != len(ids):
-        raise UserError(f"the tokenizer has {len(ids):,} tokens, but ids up to {last:,}")
-    return description, ids
+    return description, tokenizer.get_vocab()
 
 
 def _always_kept(description: dict[str, Any], ids: dict[str, int], seen: set[str]) -> set[str]:
-    """See `select_tokens`; only the lowest-scored piece of a Unigram model is not said there.
+    """See `select_tokens`; and the lowest-scored piece of a Unigram model.
 
     Args:
         seen: the characters of the counted texts.
@@ -270,39 +253,23 @@ def _is_common(character: str) -> bool:
     return unicodedata.name(character, "").startswith(("CYRILLIC", "LATIN"))
 
 
-def _renumber(processor: dict[str, Any] | None, new_id: dict[int, int]) -> None:
+def _renumber(processor: dict[str, Any], new_id: dict[int, int]) -> None:
     """Write new ids into the description of a post-processor."""
-    if processor is None:
-        return
     for inner in processor.get("processors", []):
         _renumber(inner, new_id)
-    for name in ("sep", "cls"):
-        if name in processor:
-            text, old = processor[name]
-            processor[name] = [text, new_id[old]]
+    for name in {"sep", "cls"} & processor.keys():
+        processor[name][1] = new_id[processor[name][1]]
     for token in processor.get("special_tokens", {}).values():
         token["ids"] = [new_id[old] for old in token["ids"]]
 
 
 def _texts(files: list[Path]) -> Iterator[str]:
-    """All texts, as step 01 cleans them."""
+    """All texts, as step 01 cleans them; a part of a corpus may be empty."""
     with tqdm(desc="counting tokens", unit="text", disable=None) as bar:
         for path in files:
-            if _is_empty_part(path):
-                continue
-            for place, row in readers.read(path, ["text"]):
-                if not isinstance(row["text"], str):
-                    raise UserError(f"{place}, column text: expected a text, got {row['text']!r}")
-                yield cleaning.clean(row["text"])
+            for _, row in readers.read(path, ["text"], may_be_empty=True):
+                yield cleaning.clean(str(row["text"] or ""))
                 bar.update()
-
-
-def _is_empty_part(path: Path) -> bool:
-    """Whether this is a Parquet file without rows, as a part of a corpus may be."""
-    try:
-        return path.suffix == ".parquet" and pq.read_metadata(path).num_rows == 0
-    except pa.ArrowInvalid:
-        return False  # the reader says what is wrong with it
 
 
 def _size(model: PreTrainedModel) -> str:

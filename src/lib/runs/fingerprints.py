@@ -97,7 +97,7 @@ def external(step: str, params: Any) -> dict[str, str]:
     if model := getattr(params, "base_model", None):
         found[model] = encoder.fingerprint(model, getattr(params, "base_revision", None))
     if model := getattr(params, "start_model", None):
-        found[model] = encoder.fingerprint(model, None)
+        found[model] = encoder.fingerprint(Path(model), None)
     return found
 
 

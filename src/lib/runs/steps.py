@@ -41,6 +41,13 @@ PARTS = ".parts"
 FORCE = ".force"
 
 
+class _OneProcess:
+    is_main_process = True
+
+    def wait_for_everyone(self) -> None:
+        """Nobody to wait for."""
+
+
 @dataclass
 class Step:
     """An open step: where its artefacts go, and what earlier steps left for it.
@@ -54,6 +61,7 @@ class Step:
     started: float = field(default_factory=time.time)
     commit: str | None = field(default_factory=fingerprints.commit)
     identity: dict[str, Any] = field(default_factory=dict)
+    group: Any = field(default_factory=_OneProcess)  # see `processes`
     _inputs: dict[str, str] = field(default_factory=dict)  # step/file -> digest
     _digests: dict[Path, str] = field(default_factory=dict)  # what `make` is given
     _kept: set[str] = field(default_factory=set)  # files and parts of this execution
@@ -97,7 +105,7 @@ class Step:
             name: of the folder, such as `model` or `candidates/0.1`.
             function: of a module of `lib`. It writes into `folder`, which may hold what an
                 interrupted call has left.
-            together: processes of `torchrun` or `accelerate launch` call this together.
+            together: all processes of `group` share the work; else the main one does it.
             arguments: paths, and plain values as JSON has them.
         Returns:
             The folder in this execution's artefacts.
@@ -111,7 +119,7 @@ class Step:
         }
         fingerprint = files.digest(identity)
         unfinished = target.with_name(f".{target.name}-{fingerprint[:8]}")
-        group: Any = processes() if together else _OneProcess()
+        group = self.group
         with contextlib.ExitStack() as stack:
             if group.is_main_process:
                 stack.enter_context(lock(self.run_dir, f"{self.name}: part {name}"))
@@ -121,7 +129,8 @@ class Step:
             group.wait_for_everyone()
             if not self._has(self.folder, name, fingerprint):
                 started = time.time()
-                function(unfinished, **arguments)
+                if together or group.is_main_process:
+                    function(unfinished, **arguments)
                 group.wait_for_everyone()
                 if group.is_main_process:
                     self._put(name, unfinished, fingerprint, identity, time.time() - started)
@@ -290,13 +299,6 @@ def is_current(name: str, run_dir: Path, params: StepParams) -> bool:
     if manifest is None or changed_inputs(run_dir, manifest):
         return False
     return all(manifest[key] == value for key, value in identity(name, params).items())
-
-
-class _OneProcess:
-    is_main_process = True
-
-    def wait_for_everyone(self) -> None:
-        """Nobody to wait for."""
 
 
 def processes() -> Any:
