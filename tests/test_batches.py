@@ -78,6 +78,13 @@ def test_the_sampler_gives_the_batches_one_after_the_other():
     assert len(sampler) == 15
 
 
+def test_what_processes_cannot_divide_begins_again():
+    batches = LengthBatches(np.arange(10), 5, seed=0)
+    expected = [rows for step in range(2) for rows in [*batches[step], batches[step][0]]]
+    for processes in (2, 3, 6):
+        assert list(BatchSampler(batches, 2, processes)) == expected
+
+
 @given(
     st.lists(st.floats(0, 1), min_size=1, max_size=8).filter(lambda v: sum(v) > 0.01),
     st.integers(0, 60),

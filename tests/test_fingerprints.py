@@ -50,7 +50,13 @@ def test_modules_bring_what_they_import():
     assert not [name for name in found if "figures" in name or name == "lib.style"]
 
 
-@pytest.mark.parametrize("part", ["data.corpus", "training.base", "training.final"])
+PARTS = ["data.corpus", "training.base", "training.final", "evaluation.comparison"]
+PARTS += [f"embeddings.{name}" for name in ("store", "pca", "probe")]
+PARTS += [f"clusters.{name}" for name in ("kmeans", "map", "words")]
+PARTS += [f"evaluation.{name}" for name in ("spaces", "robustness")]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_a_new_colour_concerns_no_part(part):
     """Nor do later rooms, which a part cannot know."""
     found = set(fingerprints.of_modules({f"lib.{part}"}))

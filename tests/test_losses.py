@@ -43,7 +43,7 @@ def test_supcon_is_the_papers_formula():
     projected = loss.projection(vectors).detach()
     assert projected.shape == (9, DIMENSIONS)
     expected = by_hand(projected, labels, projected, labels, weights, 0.3)
-    assert float(loss(vectors, labels, weights)) == pytest.approx(expected, rel=1e-5)
+    assert loss(vectors, labels, weights).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_hard_pairs_are_the_farthest_positives_and_nearest_negatives():
@@ -56,7 +56,7 @@ def test_hard_pairs_are_the_farthest_positives_and_nearest_negatives():
 
     projected = loss.projection(vectors).detach()
     expected = by_hand(projected, labels, projected, labels, weights, 0.3, hard)
-    assert float(loss(vectors, labels, weights)) == pytest.approx(expected, rel=1e-5)
+    assert loss(vectors, labels, weights).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_hard_pairs_never_pair_a_text_with_itself():
@@ -71,7 +71,7 @@ def test_the_memory_compares_with_earlier_batches():
     first, labels, weights = batch(seed=1)
     second, _, _ = batch(seed=2)
     loss(first, labels, weights)
-    found = float(loss(second, labels, weights))
+    found = loss(second, labels, weights).item()
     one, two = (loss.projection(vectors).detach() for vectors in (first, second))
     # the own batch comes first here: a text is then no positive of itself
     others, other_labels = torch.cat([two, one]), torch.cat([labels, labels])

@@ -5,6 +5,7 @@ Batch i is a function of the seed and i alone, so training can stop and go on wi
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -31,18 +32,20 @@ class Batches(Protocol):
 class BatchSampler(Sampler[int]):
     """The texts of so many batches, one after the other, for a `DataLoader` of batches of `size`.
 
-    Several processes get neighbouring pieces of it, so together they see one batch.
+    Several processes get neighbouring pieces of it, so together they see one batch. Where it
+    cannot be divided among them, its first texts come twice.
     """
 
-    def __init__(self, batches: Batches, steps: int) -> None:
+    def __init__(self, batches: Batches, steps: int, processes: int = 1) -> None:
         self.batches, self.steps = batches, steps
+        self.size = math.ceil(batches.size / processes) * processes
 
     def __len__(self) -> int:
-        return self.steps * self.batches.size
+        return self.steps * self.size
 
     def __iter__(self) -> Iterator[int]:
         for step in range(self.steps):
-            yield from self.batches[step].tolist()
+            yield from np.resize(self.batches[step], self.size).tolist()
 
 
 class LengthBatches:
@@ -80,10 +83,9 @@ class ClassClusterBatches:
 
     Classes get groups by their share among the gold texts; at least one each. Of a class's groups
     `gold_share` are gold, the rest pseudo-labelled. A cluster is drawn by its number of texts of
-    that class; pseudo groups take the clusters of the class's gold
-    groups where those have pseudo-labelled texts, so positives share class and, where possible,
-    cluster. Negatives then come from groups of other classes, which pure clusters make clusters
-    of another dominant class.
+    that class; pseudo groups take the clusters of the class's gold groups where those have
+    pseudo-labelled texts, so positives share class and, where possible, cluster. Negatives then
+    come from groups of other classes, which pure clusters make clusters of another dominant class.
 
     With `neighbours` negatives are hard: each batch takes a mixed cluster, and up to half of the
     groups of every class come from it and the clusters nearest to it. The other half, from

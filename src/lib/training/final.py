@@ -20,17 +20,10 @@ from lib.data.tables import read_corpus
 from lib.embeddings.pca import PCA
 from lib.embeddings.store import read_probabilities
 from lib.errors import UserError
-from lib.files import write_json, write_parquet
+from lib.files import write_parquet
 from lib.models.encoder import Encoder, hardware, load_classifier
 from lib.models.inference import predict
-from lib.training.base import (
-    ABOUT,
-    CHECKPOINTS,
-    HISTORY,
-    fit_temperature,
-    leave,
-    starting_point,
-)
+from lib.training.base import CHECKPOINTS, HISTORY, fit_temperature, leave, starting_point
 from lib.training.batches import ClassClusterBatches, nearest_clusters
 from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
@@ -242,4 +235,3 @@ def choose(
         on = hardware(precision, device)
         about["temperature"] = fit_temperature(encoder, validation, on)
     leave(folder, encoder, histories[best], about)
-    write_json(folder / ABOUT, about)

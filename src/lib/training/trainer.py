@@ -209,6 +209,8 @@ class ClassifierTrainer(Trainer):
             remove_unused_columns=False,
             seed=plan.seed,
         )
+        # nn.DataParallel would show the loss a part of the batch only: one process for each GPU
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         rows = list(range(len(train.labels)))
         super().__init__(
             model,
@@ -226,7 +228,7 @@ class ClassifierTrainer(Trainer):
         return inputs | {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> BatchSampler:
-        return BatchSampler(self.batches, self.plan.steps)
+        return BatchSampler(self.batches, self.plan.steps, self.args.world_size)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW; new layers have their own rate; biases and norms are not decayed."""
