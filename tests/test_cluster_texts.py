@@ -44,11 +44,11 @@ def test_examples_are_the_texts_nearest_to_the_centre(tmp_path):
     texts = ["далёкий", "близкий", "средний", "дальний", "чужой", "очень " * 50]
     corpus = write_parts(tmp_path, texts)
     assigned = np.array([4, 4, 4, 4, 2, 1])
-    frame = pd.DataFrame({"cluster": assigned, "distance": [0.9, 0.1, 0.5, 0.6, 0.2, 0.3]})
+    distances = np.array([0.9, 0.1, 0.5, 0.6, 0.2, 0.3])
     probabilities = np.eye(3)[[0, 0, 0, 0, 1, 1]]
     table = purity_table(assigned, probabilities, 5)
     words = [[], ["очень"], [], [], ["близкий", "дальний"]]
-    shown = examples(corpus, frame, table.loc[[4, 1]], words)
+    shown = examples(corpus, assigned, distances, table, words, np.array([4, 1]))
     assert shown["cluster"].tolist() == [4, 1]
     assert shown["dominant"].tolist() == ["negative", "neutral"]
     assert shown["size"].tolist() == [4, 1]

@@ -116,14 +116,6 @@ def test_the_frontier_without_audit_labels_measures_nothing():
     assert (np.diff(kept, axis=0) <= 0).all() and (np.diff(kept, axis=1) <= 0).all()
 
 
-def test_nothing_kept_is_no_error():
-    texts = pd.DataFrame({"predicted": [0, 1], "confidence": [0.5, 0.6], "audit_label": [0, -1]})
-    found = filters.facts(texts, np.zeros(2, dtype=bool))
-    assert found["kept"] == found["kept_share"] == found["audited"] == 0
-    unknown = ("expected_precision", "measured_precision", "low", "high")
-    assert np.isnan([found[name] for name in unknown]).all()
-
-
 def test_the_rows_of_metrics_equal_a_loop():
     rng = np.random.default_rng(0)
     predicted, known = rng.integers(0, 3, 200), rng.choice([0, 1, 2, -1], 200)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from lib import LABELS
 from lib.clusters.purity import wilson_interval
+from lib.clusters.thresholds import ThresholdCounts
 from lib.errors import UserError
 from lib.parameters import ClusterPurityParams
 
@@ -94,36 +94,6 @@ def check_kept(kept: np.ndarray, predicted: np.ndarray) -> None:
         )
 
 
-def facts(texts: pd.DataFrame, kept: np.ndarray) -> dict[str, Any]:
-    """How many texts are kept, and how right they are expected and measured to be.
-
-    Args:
-        texts: predicted, confidence, audit_label (-1: unknown), n rows; kept: bool [n].
-    Returns:
-        kept (texts), kept_share, one count per predicted class.
-        expected_precision: mean confidence, what the classifier itself believes: too high where it
-        is overconfident; NaN without texts.
-        measured_precision: share of the `audited` texts whose prediction is their audit label, with
-        its 95% interval `low`, `high`; it speaks only of sources that have such labels; NaN without
-        them.
-    """
-    texts = texts[kept]
-    audited = texts[texts["audit_label"] >= 0]
-    right = int((audited["audit_label"] == audited["predicted"]).sum())
-    low, high = wilson_interval(right, len(audited))
-    counts = np.bincount(texts["predicted"], minlength=len(LABELS)).tolist()
-    return {
-        "kept": len(texts),
-        "kept_share": len(texts) / max(1, len(kept)),
-        **dict(zip(LABELS, counts, strict=True)),
-        "expected_precision": texts["confidence"].astype(float).mean(),
-        "audited": len(audited),
-        "measured_precision": right / len(audited) if len(audited) else np.nan,
-        "low": float(low),
-        "high": float(high),
-    }
-
-
 def frontier(
     assigned: np.ndarray,
     probabilities: np.ndarray,
@@ -134,27 +104,33 @@ def frontier(
     min_confidence: float,
     **others: Any,
 ) -> pd.DataFrame:
-    """`facts` of what the filter would keep at each pair of thresholds.
+    """What the filter would keep, and how right that would be, at each pair of thresholds.
 
     Args:
         assigned, probabilities, table: as for `reliable`; audit_label: int [n], -1 where unknown.
         min_purity, min_confidence: the thresholds in use; added to the grid, marked `chosen`.
         others: the filter's other options; the same in every row.
     Returns:
-        One row per pair: min_purity, min_confidence, chosen, and the facts.
+        One row per pair: min_purity, min_confidence, chosen, kept (texts), kept_share, one count
+        per predicted class, and the other values of `lib.clusters.thresholds.Kept`.
     """
-    texts = pd.DataFrame({"predicted": probabilities.argmax(1), "audit_label": audit_label})
-    texts["confidence"] = probabilities.max(1)
-    passing = reliable(assigned, probabilities, table, min_purity=0.0, min_confidence=0.0, **others)
-    of_label = label_purity(assigned, texts["predicted"].to_numpy(), table)
-    pairs = product(sorted({*PURITIES, min_purity}), sorted({*CONFIDENCES, min_confidence}))
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    about = (assigned, predicted, confidence, table)
+    passing = passes(*about, min_purity=0.0, min_confidence=0.0, **others)
+    texts = pd.DataFrame({"predicted": predicted, "confidence": confidence, "source": "all"})
+    texts = texts.assign(audit_label=audit_label).astype({"source": "category"})
+    purities = sorted({*PURITIES, min_purity})
+    confidences = sorted({*CONFIDENCES, min_confidence})
+    grid = np.array(purities), np.array(confidences)
+    of_label = label_purity(assigned, predicted, table)
+    counts = ThresholdCounts.count(texts, of_label, passing, *grid)
     rows = []
-    for pair in tqdm(list(pairs), desc="thresholds", leave=False):
-        kept = passing & (of_label >= pair[0]) & (texts["confidence"].to_numpy() >= pair[1])
-        row = {"min_purity": pair[0], "min_confidence": pair[1]}
-        row["chosen"] = pair == (min_purity, min_confidence)
-        rows.append(row | facts(texts, kept))
-    return pd.DataFrame(rows)
+    for (i, purity), (j, confidence) in product(enumerate(purities), enumerate(confidences)):
+        kept, row = counts.kept(i, j), {"min_purity": purity, "min_confidence": confidence}
+        row["chosen"] = (purity, confidence) == (min_purity, min_confidence)
+        rows.append({**row, **vars(kept), **kept.counts.sum()})
+    names = {"texts": "kept", "share": "kept_share"}
+    return pd.DataFrame(rows).drop(columns="counts").rename(columns=names)
 
 
 def kept_metrics(predicted: np.ndarray, kept: np.ndarray, pure: np.ndarray) -> list[dict[str, Any]]:
