@@ -74,15 +74,12 @@ def write_run(
     thresholds = {"min_purity": 0.6, "min_confidence": 0.5}
     p = ClusterPurityParams(clusters=clusters, **thresholds | params)
     table = purity.purity_table(cluster, probabilities, clusters)
-    columns = {
-        "cluster": cluster,
-        "distance": np.linalg.norm(vectors - centroids[cluster], axis=1),
-        "predicted": predicted,
-        "confidence": confidence,
-        "kept": filters.reliable(cluster, probabilities, table, **filters.options(p)),
-    }
+    distance = np.linalg.norm(vectors - centroids[cluster], axis=1)
+    columns = {"cluster": cluster, "distance": distance}
+    known = pd.DataFrame(columns | {"predicted": predicted, "confidence": confidence})
+    known["kept"] = filters.passes(known, table, **filters.options(p))
     target = run_dir / "04_cluster_purity"
-    cluster_texts.write_clusters(target / "clusters.parquet", folder, columns, table)
+    cluster_texts.write_clusters(target / "clusters.parquet", folder, known, table)
     table.to_csv(target / "purity.csv")
     kmeans = target / "kmeans" / str(clusters)
     KMeans(centroids, 1.0).save(kmeans / "kmeans.npz")

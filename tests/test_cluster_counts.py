@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import make_blobs
-from sklearn.metrics import silhouette_score
 
 from lib.clusters import counts, kmeans
-from lib.clusters.filter import reliable
+from lib.clusters.filter import passes
 from lib.clusters.purity import purity_table
 
 FILTER = {"min_purity": 0.8, "min_confidence": 0.5}
@@ -25,12 +25,13 @@ def world(tmp_path_factory):
     for count, part in folders.items():
         part.mkdir()
         kmeans.cluster(part, clusters=count, **options)
-    return folders, vectors.astype(np.float32), probabilities
+    about = {"predicted": probabilities.argmax(1), "confidence": probabilities.max(1)}
+    return folders, vectors.astype(np.float32), probabilities, pd.DataFrame(about)
 
 
 def test_each_row_is_that_of_its_clusters(world):
-    folders, vectors, probabilities = world
-    table = counts.compare(*world, filter_options=FILTER, seed=0)
+    folders, vectors, probabilities, texts = world
+    table = counts.compare(folders, texts, probabilities, **FILTER)
     assert table["clusters"].tolist() == [2, 4, 6, 12]
     for row in table.itertuples():
         assigned = np.load(folders[row.clusters] / "assigned.npy")
@@ -38,16 +39,15 @@ def test_each_row_is_that_of_its_clusters(world):
         centres = np.stack([vectors[assigned == c].mean(0) for c in range(row.clusters)])
         inertia = ((vectors - centres[assigned]) ** 2).sum(1).mean()
         assert row.inertia == pytest.approx(inertia, rel=1e-3)
-        assert row.silhouette == pytest.approx(silhouette_score(vectors, assigned))
         assert row.mean_purity == pytest.approx(purity["purity"].to_numpy()[assigned].mean())
         bound = purity["purity_lower_bound"].to_numpy()[assigned].mean()
         assert row.mean_purity_lower_bound == pytest.approx(bound)
-        assert row.kept_share == reliable(assigned, probabilities, purity, **FILTER).mean()
+        assert row.kept_share == passes(texts.assign(cluster=assigned), purity, **FILTER).mean()
 
 
-def test_the_silhouette_finds_the_true_number(world):
-    table = counts.compare(*world, filter_options=FILTER, seed=0)
-    assert table.loc[table["silhouette"].idxmax(), "clusters"] == 6
+def test_the_true_number_is_pure(world):
+    folders, _, probabilities, texts = world
+    table = counts.compare(folders, texts, probabilities, **FILTER)
     assert (table["inertia"].diff().dropna() < 0).all()
     best = table.set_index("clusters").loc[6, ["mean_purity", "kept_share"]]
     assert best.min() == pytest.approx(1)

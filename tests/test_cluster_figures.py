@@ -64,10 +64,12 @@ def test_frontier_has_a_line_per_purity_and_marks_the_filter_in_use(audited):
     rng = np.random.default_rng(0)
     assigned = rng.integers(0, 12, 300)
     probabilities = rng.dirichlet([0.3, 0.3, 0.3], 300).astype(np.float32)
-    labels = rng.integers(0, 3, 300) if audited else np.full(300, -1)
+    texts = pd.DataFrame({"cluster": assigned, "predicted": probabilities.argmax(1)})
+    texts["confidence"] = probabilities.max(1)
+    texts["audit_label"] = rng.integers(0, 3, 300) if audited else -1
     purity = purity_table(assigned, probabilities, 12)
     options = {"min_purity": 0.45, "min_confidence": 0.7}
-    table = filters.frontier(assigned, probabilities, purity, labels, **options)
+    table = filters.frontier(texts, purity, **options)
     axes = figures.frontier(table, 0.45).axes
     assert len(axes) == 1 + audited
     for axis, column in zip(axes, ("expected_precision", "measured_precision"), strict=False):
@@ -83,15 +85,14 @@ def test_frontier_has_a_line_per_purity_and_marks_the_filter_in_use(audited):
 
 
 def test_cluster_counts_show_every_measure_and_the_number_in_use():
-    columns = ("inertia", "silhouette", "mean_purity", "kept_share")
-    table = pd.DataFrame({"clusters": [10, 20, 40], "mean_purity_lower_bound": [0.6, 0.7, 0.6]})
+    columns = ("inertia", "mean_purity", "mean_purity_lower_bound", "kept_share")
+    table = pd.DataFrame({"clusters": [10, 20, 40]})
     table = table.assign(**{name: [3.0, 2.0, 1.0 + i] for i, name in enumerate(columns)})
     axes = figures.cluster_counts(table, 20).axes
     for axis, column in zip(axes, columns, strict=True):
         assert axis.lines[0].get_ydata().tolist() == table[column].tolist()
         assert list(axis.lines[1].get_xdata()) == [20, 20] and axis.get_title()
-    assert [t.get_text() for t in axes[0].get_xticklabels()] == ["10", "20", "40"]
-    assert axes[2].lines[2].get_ydata().tolist() == table["mean_purity_lower_bound"].tolist()
+    assert list(axes[0].get_xticks()) == [10, 20, 40]
 
 
 def test_umap_view_shows_every_point_once_by_class(corpus):

@@ -6,6 +6,7 @@ import pytest
 
 from lib import LABELS
 from lib.clusters import explorer
+from lib.clusters import filter as filters
 from lib.data.tables import read_corpus
 from lib.errors import UserError
 from lib.files import restore
@@ -61,7 +62,6 @@ def test_facts_of_a_cluster(run):
     }
     assert sorted(run.by_purity()) == list(range(8))
     assert run.table["purity"].iloc[run.by_purity()].is_monotonic_decreasing
-    assert run.table["purity"].iloc[run.by_purity(ascending=True)].is_monotonic_increasing
 
 
 @pytest.mark.parametrize("phrase", ["АКТЁР", "актер", "фильм актёр", "(номер", "номер 1", "ничего"])
@@ -76,12 +76,11 @@ def test_the_run_s_own_thresholds_keep_what_the_run_kept(run):
     chosen = run.params.min_purity, run.params.min_confidence
     kept = run.texts["kept"].to_numpy()
     assert (run.passing(*chosen) == kept).all()
-    found = run.thresholds.kept(*(round(value * 100) for value in chosen))
-    assert found.texts == kept.sum() > 0
+    found = filters.facts(run.texts, kept)
+    assert found["kept"] == kept.sum() > 0
     audited = run.texts[kept & (run.texts["audit_label"] >= 0)]
     right = (audited["audit_label"] == audited["predicted"]).mean()
-    assert found.measured_precision == pytest.approx(right)
-    assert run.thresholds.kept(0, 0).texts == run.passing(0.0, 0.0).sum()
+    assert found["measured_precision"] == pytest.approx(right)
 
 
 def test_export_holds_the_selection_and_no_formula(run, corpus, tmp_path, monkeypatch):
@@ -107,18 +106,17 @@ def test_export_holds_the_selection_and_no_formula(run, corpus, tmp_path, monkey
 
 
 def test_what_is_missing_is_an_error(tmp_path):
-    assert not explorer.is_ready(tmp_path)
     with pytest.raises(UserError, match="no complete step 04_cluster_purity; run it"):
         explorer.load(tmp_path)
     folder = write_run(tmp_path / "run", texts=60)
-    assert explorer.is_ready(folder)
     part = next((folder / "01_gold_data" / "tables" / "corpus").glob("*.parquet"))
     pd.read_parquet(part)[:-1].to_parquet(part)
     with pytest.raises(UserError, match="has 59 texts, but 60 have been clustered"):
         explorer.load(folder)
-    (folder / "04_cluster_purity" / "map" / "umap.parquet").unlink()
-    assert not explorer.is_ready(folder)
-    with pytest.raises(UserError, match=r"umap\.parquet: missing; run 04_cluster_purity again"):
+    (folder / "04_cluster_purity" / "clusters.parquet").unlink()
+    with pytest.raises(
+        UserError, match=r"missing: .*clusters\.parquet.*; run 04_cluster_purity again"
+    ):
         explorer.load(folder)
 
 
@@ -132,4 +130,4 @@ def test_empty_clusters_are_left_out(tmp_path):
     np.savez(kmeans, centroids=np.concatenate([centroids, centroids[:1]]), inertia=1.0)
     run = explorer.load(tmp_path / "run")
     assert 4 not in run.by_purity() and len(run.members(4)) == 0
-    assert 4 not in run.nearest(0).index and run.thresholds.kept(0, 0).texts == 60
+    assert 4 not in run.nearest(0).index and run.passing(0.0, 0.0).all()

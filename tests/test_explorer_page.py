@@ -80,6 +80,14 @@ def test_cells_give_the_counts_of_the_run(run, data):
     assert data["chosen"] == {"purity": 60, "confidence": 50}
 
 
+def test_a_value_reaches_its_own_hundredth():
+    for kind in (np.float32, np.float64):
+        values = (np.arange(101) / 100).astype(kind)
+        assert explorer_page.steps(values).tolist() == list(range(101))
+        below = np.nextafter(values[1:], kind(0))
+        assert explorer_page.steps(below).tolist() == list(range(100))
+
+
 def test_clusters_have_their_facts_and_texts(run, data):
     assert data["clusters"]["size"] == run.table["size"].tolist()
     for cluster in range(8):

@@ -9,9 +9,14 @@ from scipy.stats import binomtest
 
 from lib import LABELS
 from lib.clusters import filter as filters
-from lib.clusters.filter import ALL_AUDIT, most_confident, reliable
+from lib.clusters.filter import ALL_AUDIT, most_confident, passes
 from lib.clusters.purity import purity_table
 from lib.errors import UserError
+
+
+def frame(assigned: np.ndarray, probabilities: np.ndarray, audit_label=-1) -> pd.DataFrame:
+    about = {"predicted": probabilities.argmax(1), "confidence": probabilities.max(1)}
+    return pd.DataFrame({"cluster": assigned, "audit_label": audit_label, **about})
 
 
 def random_predictions(rows: int, clusters: int, seed: int) -> tuple:
@@ -24,10 +29,10 @@ def random_predictions(rows: int, clusters: int, seed: int) -> tuple:
 
 @pytest.mark.parametrize("size", [1, 24])
 @pytest.mark.parametrize("min_purity, min_confidence", [(0.4, 0.6), (0.5, 0.0), (0.0, 0.9)])
-def test_reliable_equals_a_loop(min_purity, min_confidence, size):
+def test_the_filter_equals_a_loop(min_purity, min_confidence, size):
     assigned, probabilities, table = random_predictions(300, 12, seed=0)
     options = {"min_purity": min_purity, "min_confidence": min_confidence, "min_cluster_size": size}
-    kept = reliable(assigned, probabilities, table, **options)
+    kept = passes(frame(assigned, probabilities), table, **options)
     expected = []
     for cluster, row in zip(assigned, probabilities, strict=True):
         line = table.loc[cluster]
@@ -44,10 +49,11 @@ def test_values_exactly_at_the_thresholds_are_kept():
     )
     assigned = np.zeros(4, dtype=int)  # one cluster, three of four negative
     table = purity_table(assigned, probabilities, 1)
-    kept = reliable(assigned, probabilities, table, min_purity=0.75, min_confidence=0.8)
+    texts = frame(assigned, probabilities)
+    kept = passes(texts, table, min_purity=0.75, min_confidence=0.8)
     assert kept.tolist() == [True, True, False, False]
-    assert not reliable(assigned, probabilities, table, min_purity=0.76, min_confidence=0.8).any()
-    without = reliable(assigned, probabilities, table, min_purity=0.0, min_confidence=0.8)
+    assert not passes(texts, table, min_purity=0.76, min_confidence=0.8).any()
+    without = passes(texts, table, min_purity=0.0, min_confidence=0.8)
     assert without.tolist() == [True, True, False, True]  # no demand on the cluster at all
 
 
@@ -85,13 +91,14 @@ def test_the_frontier_equals_the_filter_at_every_pair():
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     others = {"min_cluster_size": 25, "confident_share": 0.9}
     chosen = {"min_purity": 0.473, "min_confidence": 0.666}
-    found = filters.frontier(assigned, probabilities, table, known, **chosen, **others)
+    texts = frame(assigned, probabilities, known)
+    found = filters.frontier(texts, table, **chosen, **others)
     assert not found.duplicated(["min_purity", "min_confidence"]).any()
     assert found.loc[found["chosen"], list(chosen)].to_dict("records") == [chosen]
     assert found["kept"].nunique() > 8
     for row in found.itertuples():
         thresholds = {"min_purity": row.min_purity, "min_confidence": row.min_confidence}
-        kept = reliable(assigned, probabilities, table, **thresholds, **others)
+        kept = passes(texts, table, **thresholds, **others)
         assert row.kept == kept.sum() and row.kept_share == kept.mean()
         counts = np.bincount(predicted[kept], minlength=3)
         assert [getattr(row, name) for name in LABELS] == counts.tolist()
@@ -108,12 +115,19 @@ def test_the_frontier_equals_the_filter_at_every_pair():
 
 
 def test_the_frontier_without_audit_labels_measures_nothing():
-    predictions = random_predictions(100, 5, seed=0)
-    unknown = np.full(100, -1, dtype=np.int8)
-    found = filters.frontier(*predictions, unknown, min_purity=0.9, min_confidence=0.8)
+    *predictions, table = random_predictions(100, 5, seed=0)
+    found = filters.frontier(frame(*predictions), table, min_purity=0.9, min_confidence=0.8)
     assert (found["audited"] == 0).all() and found["measured_precision"].isna().all()
     kept = found.pivot(index="min_purity", columns="min_confidence", values="kept").to_numpy()
     assert (np.diff(kept, axis=0) <= 0).all() and (np.diff(kept, axis=1) <= 0).all()
+
+
+def test_nothing_kept_is_no_error():
+    texts = pd.DataFrame({"predicted": [0, 1], "confidence": [0.5, 0.6], "audit_label": [0, -1]})
+    found = filters.facts(texts, np.zeros(2, dtype=bool))
+    assert found["kept"] == found["kept_share"] == found["audited"] == 0
+    unknown = ("expected_precision", "measured_precision", "low", "high")
+    assert np.isnan([found[name] for name in unknown]).all()
 
 
 def test_the_rows_of_metrics_equal_a_loop():
@@ -124,7 +138,8 @@ def test_the_rows_of_metrics_equal_a_loop():
     known[(sources == "без меток").to_numpy()] = -1
     kept[(sources == "соцсети").to_numpy()] = False
     rows = filters.kept_metrics(predicted, kept, np.array([True, False, True]))
-    rows += filters.audit(predicted, known, kept, sources)
+    texts = pd.DataFrame({"predicted": predicted, "audit_label": known, "source": sources})
+    rows += filters.audit(texts.assign(confidence=0.5), kept)
     value = {(row["name"], row["dataset"]): row["value"] for row in rows}
     assert value["kept_share", "corpus"] == pytest.approx(kept.mean())
     assert sum(value[f"kept_{name}", "corpus"] for name in LABELS) == kept.sum()
@@ -152,7 +167,8 @@ def test_the_rows_of_metrics_equal_a_loop():
 
 
 def test_without_audit_labels_there_is_nothing_to_say_of_them():
-    predicted, kept, unknown = np.array([0, 1, 2]), np.array([True, True, False]), np.full(3, -1)
-    assert filters.audit(predicted, unknown, kept, pd.Series(["а", "б", "в"])) == []
+    predicted, kept = np.array([0, 1, 2]), np.array([True, True, False])
+    texts = pd.DataFrame({"predicted": predicted, "source": ["а", "б", "в"], "audit_label": -1})
+    assert filters.audit(texts, kept) == []
     rows = filters.kept_metrics(predicted, kept, np.array([True]))
     assert filters.summary(rows).splitlines()[1].startswith("no kept text has an audit label")

@@ -56,8 +56,7 @@ def test_a_click_on_a_point_shows_its_cluster(widget):
 
 
 def test_the_list_the_number_and_the_search_choose(widget):
-    widget.order.value = True  # most mixed first
-    assert [name for _, name in widget.list.options] == widget.run.by_purity(True).tolist()
+    assert [name for _, name in widget.list.options] == widget.run.by_purity().tolist()
     widget.list.value = 5
     assert widget.cluster.value == 5
     widget.cluster.value = 2
@@ -73,7 +72,7 @@ def test_the_list_the_number_and_the_search_choose(widget):
 
 
 def test_texts_of_a_cluster(widget):
-    widget.choose(2)
+    widget.cluster.value = 2
     assert widget.texts.value.count("<li") == len(widget.run.examples(2, "centre", 10))
     widget.kind.value, widget.texts_shown.value = "unsure", 3
     assert widget.texts.value.count("<li") == 3
@@ -82,7 +81,7 @@ def test_texts_of_a_cluster(widget):
 
 
 def test_hostile_texts_are_escaped_everywhere_and_are_no_formulas(widget):
-    widget.choose(0)
+    widget.cluster.value = 0
     widget.texts_shown.value = 500
     widget.query.value = "window.hacked"
     lists = [widget.card.value, widget.texts.value, widget.found.value]
@@ -96,7 +95,7 @@ def test_hostile_texts_are_escaped_everywhere_and_are_no_formulas(widget):
 
 
 def test_exports_are_files_of_the_run(widget, monkeypatch):
-    widget.choose(4)
+    widget.cluster.value = 4
     widget.export_cluster.click()
     path = widget.run.run_dir / "explorer" / "cluster_4.csv"
     assert (pd.read_csv(path)["cluster"] == 4).all()

@@ -109,9 +109,11 @@ def run_stages(folder: Path, dimensions: int, params: ClusterPurityParams) -> di
     table = purity.purity_table(assigned, probabilities, params.clusters)
     done("purity")
     options = params.only("min_purity", "min_confidence", "confident_share", "min_cluster_size")
-    kept = filter_.reliable(assigned, probabilities, table, **options)
-    unknown = np.full(len(kept), -1, dtype=np.int8)
-    filter_.frontier(assigned, probabilities, table, unknown, **options)
+    about = {"cluster": assigned, "audit_label": np.full(len(assigned), -1, dtype=np.int8)}
+    about |= {"predicted": probabilities.argmax(1), "confidence": probabilities.max(1)}
+    texts = pd.DataFrame(about)
+    kept = filter_.passes(texts, table, **options)
+    filter_.frontier(texts, table, **options)
     done("filter")
     return found | {"kept": float(kept.mean())}
 

@@ -14,23 +14,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib import LABELS, files
 from lib.artefacts import read_manifest
-from lib.clusters.filter import label_purity, options, passes
+from lib.clusters.filter import options, passes
 from lib.clusters.kmeans import KMeans
 from lib.clusters.map import read_map
-from lib.clusters.thresholds import ThresholdCounts
+from lib.clusters.texts import COLUMNS
 from lib.data.tables import batches, read_sources, read_texts
 from lib.errors import UserError
 from lib.parameters import ClusterPurityParams
 
 STEP = "04_cluster_purity"
-KMEANS = "kmeans/{}/kmeans.npz"
-FILES = ("clusters.parquet", "purity.csv", "map/umap.parquet", "words/words.json", KMEANS)
 KINDS = {"centre": "nearest to the centre", "border": "at the border", "unsure": "least sure"}
+CHUNK = 100_000  # texts in memory while they are exported
 
 
 @dataclass(frozen=True)
@@ -57,17 +55,10 @@ class Explorer:
     map_rows: np.ndarray
     map_points: np.ndarray
 
-    @cached_property
-    def thresholds(self) -> ThresholdCounts:
-        """What each pair of thresholds keeps; the filter's other options are those of the run."""
-        assigned, predicted, _ = self._predictions
-        purity = label_purity(assigned, predicted, self.table)
-        return ThresholdCounts.count(self.texts, purity, self.passing(0.0, 0.0))
-
     def passing(self, min_purity: float, min_confidence: float) -> np.ndarray:
         """Which texts pass these thresholds and the run's other options, bool [n]."""
         chosen = options(self.params) | {"min_purity": min_purity, "min_confidence": min_confidence}
-        return passes(*self._predictions, self.table, **chosen)
+        return passes(self.texts, self.table, **chosen)
 
     def members(self, cluster: int) -> np.ndarray:
         """Rows of a cluster's texts, nearest to the centre first.
@@ -79,13 +70,20 @@ class Explorer:
             raise UserError(f"cluster {cluster}: the run has clusters 0 to {len(self.table) - 1}")
         return self._by_cluster[cluster]
 
+    @cached_property
+    def _by_cluster(self) -> list[np.ndarray]:
+        cluster = self.texts["cluster"].to_numpy()
+        order = np.lexsort((self.texts["distance"].to_numpy(), cluster))
+        return np.split(order, np.searchsorted(cluster[order], np.arange(1, len(self.table))))
+
     def examples(self, cluster: int, kind: str, count: int) -> np.ndarray:
         """Rows of up to `count` of its texts; kind: centre, border or unsure (see KINDS)."""
         rows = self.members(cluster)
         if kind == "border":
             rows = rows[::-1]
         elif kind == "unsure":
-            rows = rows[np.argsort(self._predictions[2][rows], kind="stable")]
+            confidence = self.texts["confidence"].to_numpy()[rows]
+            rows = rows[np.argsort(confidence, kind="stable")]
         return rows[:count]
 
     def nearest(self, cluster: int, count: int = 5) -> pd.Series:
@@ -99,21 +97,19 @@ class Explorer:
         counts = self.texts["source"].iloc[self.members(cluster)].value_counts()
         return counts[counts > 0]
 
-    def by_purity(self, ascending: bool = False) -> np.ndarray:
-        """Clusters by purity, equally pure ones by size; empty ones are left out."""
+    def by_purity(self) -> np.ndarray:
+        """Clusters, the purest first, equally pure ones by size; empty ones are left out."""
         table = self.table[self.table["size"] > 0]
-        return table.sort_values(["purity", "size"], ascending=[ascending, False]).index.to_numpy()
+        return table.sort_values(["purity", "size"], ascending=False).index.to_numpy()
 
     def search(self, words: str) -> np.ndarray:
         """Rows of the texts that contain this phrase; case, and е for ё, do not matter; int64."""
         pattern = re.sub("[её]", "[её]", re.escape(words.lower()))
-        texts = pa.chunked_array(
-            [
-                pc.match_substring_regex(batch["text"], pattern, ignore_case=True)
-                for batch in batches(self.corpus, ["text"])
-            ]
-        )
-        return np.flatnonzero(texts.to_numpy())
+        found = [
+            pc.match_substring_regex(batch["text"], pattern, ignore_case=True)
+            for batch in batches(self.corpus, ["text"])
+        ]
+        return np.flatnonzero(np.concatenate(found))
 
     def read(self, rows: np.ndarray) -> list[str]:
         """The words of these texts."""
@@ -128,38 +124,15 @@ class Explorer:
         return files.write_csv(path, self._rows_to_write(np.sort(rows)))
 
     def _rows_to_write(self, rows: np.ndarray) -> Iterator[pd.DataFrame]:
-        start, names = 0, dict(enumerate(LABELS))
-        for batch in batches(self.corpus, ["text_id", "text"]):
-            first, last = np.searchsorted(rows, [start, start + len(batch)])
-            here = rows[first:last]
-            words = batch.take(pa.array(here - start, pa.int64())).to_pandas()
-            known = self.texts.iloc[here].reset_index(drop=True)
-            known["purity"] = self.table["purity"].to_numpy()[known["cluster"]]
+        columns = ["text_id", "cluster", "purity", "predicted", "confidence", "kept"]
+        clusters = pd.read_parquet(self.run_dir / STEP / "clusters.parquet", columns=columns)
+        for some in np.array_split(rows, len(rows) // CHUNK + 1):
+            frame = clusters.iloc[some].assign(**self.texts[["source", "audit_label"]].iloc[some])
             for name in ("predicted", "audit_label"):
-                known[name] = known[name].map(names)
-            known["source"] = known["source"].astype(str)
-            columns = ["source", "cluster", "purity", "predicted", "confidence", "kept"]
-            yield pd.concat([words, known[[*columns, "audit_label"]]], axis=1)
-            start += len(batch)
-
-    @cached_property
-    def _predictions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        cluster, predicted, confidence = (
-            self.texts[name].to_numpy() for name in ("cluster", "predicted", "confidence")
-        )
-        return cluster, predicted, confidence
-
-    @cached_property
-    def _by_cluster(self) -> list[np.ndarray]:
-        """Rows of each cluster, nearest to the centre first."""
-        cluster = self.texts["cluster"].to_numpy()
-        order = np.lexsort((self.texts["distance"].to_numpy(), cluster))
-        return np.split(order, np.searchsorted(cluster[order], np.arange(1, len(self.table))))
-
-
-def is_ready(run_dir: Path) -> bool:
-    """Whether a run has what the explorer shows."""
-    return not _lacks(run_dir)
+                frame[name] = frame[name].map(dict(enumerate(LABELS)))
+            frame.insert(1, "text", self.read(some))
+            frame.insert(2, "source", frame.pop("source").astype(str))
+            yield frame
 
 
 def load(run_dir: Path | str) -> Explorer:
@@ -169,13 +142,18 @@ def load(run_dir: Path | str) -> Explorer:
         UserError: step 04 is not complete in this run, or the corpus has changed since.
     """
     run_dir = Path(run_dir).resolve()
-    if problem := _lacks(run_dir):
-        raise UserError(problem)
+    if (manifest := read_manifest(run_dir, STEP)) is None:
+        raise UserError(f"{run_dir} has no complete step {STEP}; run it, or change run_dir")
+    try:
+        return _read(run_dir, ClusterPurityParams(**manifest["parameters"]))
+    except FileNotFoundError as error:
+        raise UserError(f"missing: {error}; run {STEP} again") from None
+
+
+def _read(run_dir: Path, params: ClusterPurityParams) -> Explorer:
     folder, corpus = run_dir / STEP, run_dir / "01_gold_data" / "tables" / "corpus"
-    params = ClusterPurityParams(**(read_manifest(run_dir, STEP) or {})["parameters"])
-    columns = ["cluster", "distance", "predicted", "confidence", "kept"]
+    clusters = pd.read_parquet(folder / "clusters.parquet", columns=COLUMNS)
     texts = read_sources(corpus)
-    clusters = pd.read_parquet(folder / "clusters.parquet", columns=columns)
     if len(texts) != len(clusters):
         raise UserError(
             f"{corpus} has {len(texts)} texts, but {len(clusters)} have been clustered; "
@@ -190,18 +168,7 @@ def load(run_dir: Path | str) -> Explorer:
         texts=pd.concat([texts, clusters], axis=1),
         table=table,
         words=files.read_json(folder / "words" / "words.json"),
-        centroids=KMeans.load(folder / KMEANS.format(params.clusters)).centroids,
+        centroids=KMeans.load(folder / f"kmeans/{params.clusters}/kmeans.npz").centroids,
         map_rows=rows,
         map_points=points,
     )
-
-
-def _lacks(run_dir: Path) -> str:
-    """Why there is nothing to explore in a run; empty if there is."""
-    if (manifest := read_manifest(run_dir, STEP)) is None:
-        return f"{run_dir} has no complete step {STEP}; run it, or change run_dir"
-    paths = (
-        Path(run_dir) / STEP / file.format(manifest["parameters"]["clusters"]) for file in FILES
-    )
-    missing = [str(path) for path in paths if not path.exists()]
-    return f"{', '.join(missing)}: missing; run {STEP} again" if missing else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -58,22 +56,17 @@ def frontier(table: pd.DataFrame, min_purity: float) -> Figure:
     panels = {"expected_precision": "expected (mean confidence of the kept texts)"}
     if table["audited"].any():
         panels["measured_precision"] = "measured on audit labels, 95% intervals"
-    columns = len(panels)
-    figure, axes = plt.subplots(1, columns, figsize=(6 * columns + 1, 4.5), squeeze=False)
+    size = (6 * len(panels) + 1, 4.5)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False)
     shades = sns.color_palette("viridis", table["min_purity"].nunique())
     star = table[table["chosen"]]
     for axis, (column, title) in zip(axes[0], panels.items(), strict=True):
         for color, (purity, line) in zip(shades, table.groupby("min_purity"), strict=True):
-            line = line.dropna(subset=column)
-            style = {
-                "color": color,
-                "markersize": 3,
-                "linewidth": 2.5 if purity == min_purity else 1,
-            }
+            line, in_use = line.dropna(subset=column), purity == min_purity
+            style = {"color": color, "markersize": 3, "linewidth": 2.5 if in_use else 1}
             axis.plot(line["kept_share"], line[column], "o-", label=f"{purity:g}", **style)
-            if column == "measured_precision" and purity == min_purity:
-                ends = line["low"], line["high"]
-                axis.fill_between(line["kept_share"], *ends, color=color, alpha=0.25)
+            if in_use and column == "measured_precision":
+                axis.fill_between("kept_share", "low", "high", data=line, color=color, alpha=0.25)
         axis.plot(star["kept_share"], star[column], "*", markersize=16, color=MARK, label="in use")
         axis.set(title=f"Precision {title}", xlabel="share of texts kept", ylabel="precision")
     axes[0, 0].legend(title="purity at least", fontsize="small")
@@ -82,17 +75,16 @@ def frontier(table: pd.DataFrame, min_purity: float) -> Figure:
 
 def cluster_counts(table: pd.DataFrame, chosen: int) -> Figure:
     """What `counts.compare` gives, by number of clusters; `chosen` is marked."""
-    titles = ["inertia (mean squared distance)", "silhouette", "mean purity", "share of texts kept"]
-    columns = ["inertia", "silhouette", "mean_purity", "kept_share"]
-    figure, axes = plt.subplots(1, len(columns), figsize=(15, 3.6))
-    lines = table.set_index("clusters").rename(columns={"mean_purity_lower_bound": "lower bound"})
-    for axis, column, title in zip(axes, columns, titles, strict=True):
-        lines[column].plot(ax=axis, style="o-", color=LINE_COLOR, logx=True)
+    lines = table.set_index("clusters")
+    figure, axes = plt.subplots(1, lines.shape[1], figsize=(3.5 * lines.shape[1], 3.6))
+    titles = [name.replace("_", " ") for name in lines]
+    style = {"style": "o-", "color": LINE_COLOR, "logx": True, "legend": False}
+    lines.plot(subplots=True, ax=axes, title=titles, xticks=lines.index, **style)
+    for axis, title in zip(axes, titles, strict=True):
         axis.axvline(chosen, color="black", linestyle="--", linewidth=1)
-        axis.set(title=title, xlabel="clusters", ylabel=title)
-        axis.set_xticks(table["clusters"], [str(n) for n in table["clusters"]], minor=False)
+        axis.set(ylabel=title)
+        axis.xaxis.set_major_formatter("{x:.0f}")
         axis.minorticks_off()
-    lines["lower bound"].plot(ax=axes[2], style="o--", color=LINE_COLOR, legend=True)
     axes[-1].set_ylim(0, 1)
     return done(figure)
 
@@ -106,22 +98,19 @@ def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
             in the order of points. Many texts get shorter hovers, so that the page stays small.
     """
     characters = int(np.clip(HOVERS_CHARACTERS // max(1, len(frame)), 40, HOVER_CHARACTERS))
-    points = np.asarray(points, dtype=np.float32)  # half the bytes in the page
     figure = go.Figure()
     purity, cluster = [], []
     for label, name in enumerate(LABELS):
         rows = (frame["predicted"] == label).to_numpy()
-        part = frame[rows]
+        part, places = frame[rows], np.asarray(points[rows], np.float32)  # half the page's bytes
         about = zip(part["text"], part["source"].astype(str), strict=True)
         figure.add_scattergl(
-            x=points[rows, 0],
-            y=points[rows, 1],
+            x=places[:, 0],
+            y=places[:, 1],
             mode="markers",
             name=name,
             marker={"size": 4, "color": COLORS[name], "opacity": 0.75},
-            text=[
-                f"{hover_text(text, characters)}<br>{hover_text(source)}" for text, source in about
-            ],
+            text=[f"{hover_text(text, characters)}<br>{hover_text(of)}" for text, of in about],
             customdata=part[["cluster", "purity", "confidence"]].to_numpy(np.float32),
             hovertemplate="%{text}<br>cluster %{customdata[0]}, purity %{customdata[1]:.2f}<br>"
             f"{name}, confidence %{{customdata[2]:.2f}}<extra></extra>",
@@ -134,18 +123,21 @@ def umap_view(points: np.ndarray, frame: pd.DataFrame, title: str) -> go.Figure:
         "purity": {"color": purity, "showscale": [False, False, True], **scale},
         "cluster": {"color": cluster, "showscale": False},
     }
-    menu: dict[str, Any] = {"type": "buttons", "direction": "right", "x": 0, "y": 1.08}
     traces = list(range(len(LABELS)))  # more may be added to the figure
-    menu["buttons"] = [
-        {
-            "label": name,
-            "method": "restyle",
-            "args": [{f"marker.{key}": value for key, value in change.items()}, traces],
-        }
+    changes = {
+        name: [{f"marker.{key}": value for key, value in change.items()}, traces]
         for name, change in buttons.items()
-    ]
+    }
+    menu = {
+        "type": "buttons",
+        "direction": "right",
+        "x": 0,
+        "y": 1.08,
+        "xanchor": "left",
+        "buttons": [{"label": n, "method": "restyle", "args": of} for n, of in changes.items()],
+    }
     legend = {"title": "predicted", "itemsizing": "constant", "orientation": "h", "y": -0.08}
-    figure.update_layout(updatemenus=[{**menu, "xanchor": "left"}], legend=legend)
+    figure.update_layout(updatemenus=[menu], legend=legend)
     return map_layout(figure, title)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from lib import LABELS
 from lib.clusters.purity import wilson_interval
-from lib.clusters.thresholds import ThresholdCounts
 from lib.errors import UserError
 from lib.parameters import ClusterPurityParams
 
@@ -29,17 +29,8 @@ def options(params: ClusterPurityParams) -> dict[str, Any]:
     return params.only("min_purity", "min_confidence", "confident_share", "min_cluster_size")
 
 
-def reliable(
-    assigned: np.ndarray, probabilities: np.ndarray, table: pd.DataFrame, **options: Any
-) -> np.ndarray:
-    """`passes` for probabilities float [n, 3], bool [n]."""
-    return passes(assigned, probabilities.argmax(1), probabilities.max(1), table, **options)
-
-
 def passes(
-    assigned: np.ndarray,
-    predicted: np.ndarray,
-    confidence: np.ndarray,
+    texts: pd.DataFrame,
     table: pd.DataFrame,
     *,
     min_purity: float,
@@ -50,22 +41,23 @@ def passes(
     """Which pseudo-labels to keep, bool [n].
 
     Args:
-        assigned: int [n], cluster of each text; predicted: int [n]; confidence: float [n].
+        texts: cluster, predicted (class index), confidence; n rows.
         table: as `lib.clusters.purity.purity_table` gives it.
         min_purity: of `label_purity`; 0: the cluster does not matter.
         min_confidence: of the text's own prediction; confident_share: see `most_confident`.
         min_cluster_size: texts.
     """
-    kept = label_purity(assigned, predicted, table) >= min_purity
-    kept &= table["size"].to_numpy()[assigned] >= min_cluster_size
+    predicted, confidence = texts["predicted"].to_numpy(), texts["confidence"].to_numpy()
+    kept = label_purity(texts, table) >= min_purity
+    kept &= table["size"].to_numpy()[texts["cluster"]] >= min_cluster_size
     kept &= confidence >= min_confidence
     return kept & most_confident(predicted, confidence, confident_share)
 
 
-def label_purity(assigned: np.ndarray, predicted: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+def label_purity(texts: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
     """Purity of each text's cluster, 0 where the text is not of its dominant class; float64 [n]."""
-    dominant = table["dominant"].to_numpy()[assigned] == predicted
-    return np.where(dominant, table["purity"].to_numpy()[assigned], 0.0)
+    dominant, purity = (table[name].to_numpy()[texts["cluster"]] for name in ("dominant", "purity"))
+    return np.where(texts["predicted"] == dominant, purity, 0.0)
 
 
 def most_confident(predicted: np.ndarray, confidence: np.ndarray, share: float) -> np.ndarray:
@@ -94,43 +86,63 @@ def check_kept(kept: np.ndarray, predicted: np.ndarray) -> None:
         )
 
 
+def facts(texts: pd.DataFrame, kept: np.ndarray) -> dict[str, Any]:
+    """How many texts are kept, and how right they are expected and measured to be.
+
+    Args:
+        texts: predicted, confidence, audit_label (-1: unknown), n rows; kept: bool [n].
+    Returns:
+        kept (texts), kept_share, one count per predicted class.
+        expected_precision: mean confidence, what the classifier itself believes: too high where it
+        is overconfident; NaN without texts.
+        measured_precision: share of the `audited` texts whose prediction is their audit label, with
+        its 95% interval `low`, `high`; it speaks only of sources that have such labels; NaN without
+        them.
+    """
+    texts = texts.loc[kept, ["predicted", "confidence", "audit_label"]]
+    audited = texts[texts["audit_label"] >= 0]
+    right = int((audited["audit_label"] == audited["predicted"]).sum())
+    low, high = wilson_interval(right, len(audited))
+    counts = np.bincount(texts["predicted"], minlength=len(LABELS)).tolist()
+    return {
+        "kept": len(texts),
+        "kept_share": len(texts) / max(1, len(kept)),
+        **dict(zip(LABELS, counts, strict=True)),
+        "expected_precision": texts["confidence"].astype(float).mean(),
+        "audited": len(audited),
+        "measured_precision": right / len(audited) if len(audited) else np.nan,
+        "low": float(low),
+        "high": float(high),
+    }
+
+
 def frontier(
-    assigned: np.ndarray,
-    probabilities: np.ndarray,
+    texts: pd.DataFrame,
     table: pd.DataFrame,
-    audit_label: np.ndarray,
     *,
     min_purity: float,
     min_confidence: float,
     **others: Any,
 ) -> pd.DataFrame:
-    """What the filter would keep, and how right that would be, at each pair of thresholds.
+    """`facts` of what the filter would keep at each pair of thresholds.
 
     Args:
-        assigned, probabilities, table: as for `reliable`; audit_label: int [n], -1 where unknown.
+        texts, table: as for `passes` and `facts`.
         min_purity, min_confidence: the thresholds in use; added to the grid, marked `chosen`.
         others: the filter's other options; the same in every row.
     Returns:
-        One row per pair: min_purity, min_confidence, chosen, kept (texts), kept_share, one count
-        per predicted class, and the other values of `lib.clusters.thresholds.Kept`.
+        One row per pair: min_purity, min_confidence, chosen, and the facts.
     """
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    about = (assigned, predicted, confidence, table)
-    passing = passes(*about, min_purity=0.0, min_confidence=0.0, **others)
-    texts = pd.DataFrame({"predicted": predicted, "confidence": confidence, "source": "all"})
-    texts = texts.assign(audit_label=audit_label).astype({"source": "category"})
-    purities = sorted({*PURITIES, min_purity})
-    confidences = sorted({*CONFIDENCES, min_confidence})
-    grid = np.array(purities), np.array(confidences)
-    of_label = label_purity(assigned, predicted, table)
-    counts = ThresholdCounts.count(texts, of_label, passing, *grid)
+    passing = passes(texts, table, min_purity=0.0, min_confidence=0.0, **others)
+    purity, confidence = label_purity(texts, table), texts["confidence"].to_numpy()
+    pairs = product(sorted({*PURITIES, min_purity}), sorted({*CONFIDENCES, min_confidence}))
     rows = []
-    for (i, purity), (j, confidence) in product(enumerate(purities), enumerate(confidences)):
-        kept, row = counts.kept(i, j), {"min_purity": purity, "min_confidence": confidence}
-        row["chosen"] = (purity, confidence) == (min_purity, min_confidence)
-        rows.append({**row, **vars(kept), **kept.counts.sum()})
-    names = {"texts": "kept", "share": "kept_share"}
-    return pd.DataFrame(rows).drop(columns="counts").rename(columns=names)
+    for pair in tqdm(list(pairs), desc="thresholds", leave=False):
+        kept = passing & (purity >= pair[0]) & (confidence >= pair[1])
+        row = {"min_purity": pair[0], "min_confidence": pair[1]}
+        row["chosen"] = pair == (min_purity, min_confidence)
+        rows.append(row | facts(texts, kept))
+    return pd.DataFrame(rows)
 
 
 def kept_metrics(predicted: np.ndarray, kept: np.ndarray, pure: np.ndarray) -> list[dict[str, Any]]:
@@ -144,24 +156,23 @@ def kept_metrics(predicted: np.ndarray, kept: np.ndarray, pure: np.ndarray) -> l
     return [{"name": name, **about, "value": np.asarray(v).item()} for name, v in values.items()]
 
 
-def audit(
-    predicted: np.ndarray, audit_label: np.ndarray, kept: np.ndarray, sources: pd.Series
-) -> list[dict[str, Any]]:
+def audit(texts: pd.DataFrame, kept: np.ndarray) -> list[dict[str, Any]]:
     """Rows of metrics.json: agreement with audit labels of all predictions and of the kept ones.
 
-    Two rows, with 95% intervals, for each source of n that has audit labels (one where none is
-    kept) and for ALL_AUDIT. predicted: int [n]; audit_label: int [n], -1 unknown; kept: bool [n].
+    Two rows, with 95% intervals, for each source that has audit labels (one where none is kept) and
+    for ALL_AUDIT. texts: as for `facts`, and source; kept: bool [n].
     """
-    texts = pd.DataFrame({"right": predicted == audit_label, "kept": kept})
-    texts = texts.assign(source=np.asarray(sources))[audit_label >= 0]
+    texts = texts.assign(kept=kept)[texts["audit_label"] >= 0]
     rows = []
-    for source, part in [*texts.groupby("source"), (ALL_AUDIT, texts)]:
-        for name, chosen in (("agreement", part), ("agreement_of_kept", part[part["kept"]])):
-            if len(chosen):
-                low, high = wilson_interval(chosen["right"].sum(), len(chosen))
-                about = {"name": name, "dataset": source, "split": "audit", "texts": len(chosen)}
-                values = {"value": chosen["right"].mean(), "low": low, "high": high}
-                rows.append(about | {key: float(value) for key, value in values.items()})
+    for source, part in [*texts.groupby(texts["source"].astype(str)), (ALL_AUDIT, texts)]:
+        everything = np.ones(len(part), dtype=bool)
+        chosen = {"agreement": everything, "agreement_of_kept": part["kept"].to_numpy()}
+        for name, which in chosen.items():
+            if which.any():
+                found = facts(part, which)
+                about = {"name": name, "dataset": source, "split": "audit"}
+                about |= {"texts": found["audited"], "value": found["measured_precision"]}
+                rows.append(about | {end: found[end] for end in ("low", "high")})
     return rows
 
 

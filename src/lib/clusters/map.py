@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import suppress
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -63,9 +60,10 @@ def umap_points(vectors: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         float32 [n, 2].
     """
-    from sklearn.neighbors import NearestNeighbors  # the explorer reads maps without it
+    import umap.layouts  # a second: the explorer reads maps without it
+    from sklearn.neighbors import NearestNeighbors
 
-    umap = compiled_umap()
+    umap.layouts.tqdm = tqdm  # its own makes a widget, which an executed notebook cannot show
     vectors = np.asarray(vectors, dtype=np.float32)
     neighbors = min(NEIGHBORS, len(vectors) - 1)
     search = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(vectors)
@@ -81,21 +79,3 @@ def umap_points(vectors: np.ndarray, seed: int) -> np.ndarray:
         # a map that later points cannot be added to
         warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]")
         return reducer.fit_transform(vectors)
-
-
-@cache
-def compiled_umap() -> ModuleType:
-    """The module umap, whose compiled functions numba keeps on disk from one process to the next.
-
-    Without this, every notebook with a map compiles them again, for seconds.
-    """
-    import umap.layouts  # seconds: only where it is used
-    import umap.umap_
-    from numba.core.dispatcher import Dispatcher
-
-    umap.layouts.tqdm = tqdm  # its own makes a widget, which an executed notebook cannot show
-    for function in [*vars(umap.umap_).values(), *vars(umap.layouts).values()]:
-        if isinstance(function, Dispatcher):
-            with suppress(RuntimeError):  # no folder can be written: compiled each time, then
-                function.enable_caching()
-    return umap

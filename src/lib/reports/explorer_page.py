@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2.utils import htmlsafe_json_dumps
 
 from lib import LABELS
 from lib.clusters.explorer import KINDS, Explorer
 from lib.clusters.filter import label_purity
-from lib.clusters.thresholds import steps
 from lib.reports import page
 from lib.style import COLORS
 
@@ -47,18 +47,47 @@ def page_data(run: Explorer) -> dict[str, Any]:
         "labels": list(LABELS),
         "colors": [COLORS[name] for name in LABELS],
         "kinds": KINDS,
-        "sources": run.thresholds.sources,
-        "total": run.thresholds.total,
+        "sources": run.texts["source"].cat.categories.astype(str).tolist(),
+        "total": len(run.texts),
         "characters": CHARACTERS,
         "perKind": per_kind,
         "megabytes": MAX_BYTES // 1_000_000,
         "chosen": dict(zip(("purity", "confidence"), chosen.tolist(), strict=True)),
         "map": _map(run, number_of_row),
         "clusters": run.table.fillna(0.0).round(6).to_dict("list"),
-        "cells": run.thresholds.cells.round({"confidence_sum": 6}).to_dict("list"),
+        "cells": _cells(run),
         "details": details,
         "texts": texts,
     }
+
+
+def steps(values: np.ndarray) -> np.ndarray:
+    """The highest hundredth that each value (in [0, 1]) reaches; int64."""
+    thresholds = (np.arange(101) / 100).astype(values.dtype)
+    return np.searchsorted(thresholds, values, side="right") - 1
+
+
+def _cells(run: Explorer) -> dict[str, list[Any]]:
+    """Texts counted by the strictest thresholds that they pass, predicted class and source.
+
+    What a pair of thresholds keeps is a sum over cells, as a page without a kernel can do it: at
+    most 101 * 101 cells per class and source.
+    """
+    texts = run.texts.assign(source=run.texts["source"].cat.codes)
+    keys = {
+        "purity": steps(label_purity(texts, run.table)),
+        "confidence": steps(texts["confidence"].to_numpy()),
+        **texts[["predicted", "source"]],
+    }
+    values = {
+        "texts": 1,
+        "confidence_sum": texts["confidence"].astype(float),
+        "audited": (texts["audit_label"] >= 0).astype(int),
+        "right": (texts["audit_label"] == texts["predicted"]).astype(int),
+    }
+    passing = run.passing(0.0, 0.0)  # the run's other options
+    cells = pd.DataFrame(keys | values)[passing].groupby([*keys], as_index=False).sum()
+    return cells.round({"confidence_sum": 6}).to_dict("list")
 
 
 def _texts(run: Explorer, wanted: list[np.ndarray]) -> tuple[dict[int, int], list[list[Any]]]:
@@ -100,13 +129,12 @@ def _map(run: Explorer, number_of_row: dict[int, int]) -> dict[str, list[int]]:
     places = np.rint(points / max(float(points.max()), 1e-9) * 65_535)  # finer than any screen
     known = run.texts.iloc[run.map_rows]
     passing = run.passing(0.0, 0.0)[run.map_rows]  # the run's other options
-    cluster, predicted = known["cluster"].to_numpy(), known["predicted"].to_numpy()
-    purity = np.where(passing, steps(label_purity(cluster, predicted, run.table)), -1)
+    purity = np.where(passing, steps(label_purity(known, run.table)), -1)
     columns = {
         "x": places[:, 0],
         "y": places[:, 1],
-        "cluster": cluster,
-        "predicted": predicted,
+        "cluster": known["cluster"],
+        "predicted": known["predicted"],
         "source": known["source"].cat.codes,
         "purity": purity,
         "confidence": steps(known["confidence"].to_numpy()),

@@ -7,6 +7,7 @@ beside the pages. Or a single file with all of it, to send by mail.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,15 @@ def write(run_dir: Path) -> Path:
     values = _values(run_dir)
     # where 04 is stale, its clusters and the run's texts do not belong together
     stale = [chapter.name for chapter in values["chapters"] if chapter.stale]
-    values["with_explorer"] = explorer.is_ready(run_dir) and explorer.STEP not in stale
+    run = None
+    if explorer.STEP not in stale:
+        with suppress(UserError):  # the step is not there yet
+            run = explorer.load(run_dir)
+    values["with_explorer"] = run is not None
     target = Path(run_dir) / "report"
     target.mkdir(exist_ok=True)
     shutil.copyfile(page.PLOTLY, target / page.PLOTLY.name)
-    if values["with_explorer"]:
-        run = explorer.load(run_dir)
+    if run:
         about = {"explorer": run, "data": explorer_page.page_data(run)}
         page.write(target / "explorer.html", "explorer.html", **about, **values)
     else:

@@ -28,7 +28,7 @@ function fill(id, ...children) {
 
 // --- thresholds ---------------------------------------------------------------------------
 
-// What a pair of thresholds (hundredths) keeps; the same sums as lib.clusters.thresholds
+// What a pair of thresholds (hundredths) keeps; the same as lib.clusters.filter.facts
 function keep(purity, confidence) {
   const counts = DATA.sources.map(() => LABELS.map(() => 0));
   let texts = 0, sum = 0, audited = 0, right = 0;
