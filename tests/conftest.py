@@ -21,6 +21,8 @@ import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers  # noqa: E402
 from transformers import (  # noqa: E402
+    BertConfig,
+    BertModel,
     ModernBertConfig,
     ModernBertModel,
     PreTrainedTokenizerFast,
@@ -115,6 +117,27 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
         settings["reference_compile"] = False
     torch.manual_seed(0)
     ModernBertModel(ModernBertConfig(**settings)).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Directory of a two-layer BERT with random weights and no pooler, as the embedded model."""
+    directory = tmp_path_factory.mktemp("models") / "tiny-bert"
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=1024,
+        pad_token_id=SPECIAL["[PAD]"],
+        initializer_range=0.2,
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return str(directory)
 

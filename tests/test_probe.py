@@ -56,9 +56,9 @@ def test_the_part_is_a_calibrated_classifier(tiny_checkpoint, tmp_path):
         seed=0,
     )
     found, base = load_classifier(folder, 32), load_classifier(tmp_path / "model", 32)
-    assert found.model.config.pooling == "mean"
-    for name, value in found.model.encoder.state_dict().items():
-        assert torch.equal(value, base.model.encoder.state_dict()[name])
+    assert found.pooling == "mean"
+    for name, value in found.model.base_model.state_dict().items():
+        assert torch.equal(value, base.model.base_model.state_dict()[name])
     assert 0.5 <= read_json(folder / "probe.json")["temperature"] <= 10
     rows = probe.compare(base, found, gold[gold["split"] == "validation"], seed=0, on=CPU)
     scores = {row["model"]: row["value"] for row in rows if row["name"] == "accuracy"}

@@ -6,11 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.models.classifier import PooledClassifier, PooledClassifierConfig
-from lib.models.temperature import BOUNDS, calibrate_classifier, fit_temperature, with_temperature
+from transformers import BertConfig, BertForSequenceClassification
+
+from lib.models.temperature import BOUNDS, calibrate, fit_temperature, with_temperature
 
 SMALL = {
-    "model_type": "bert",
     "vocab_size": 30,
     "hidden_size": 8,
     "num_hidden_layers": 1,
@@ -19,16 +19,16 @@ SMALL = {
 }
 
 
-def classifier(sharpness: float) -> PooledClassifier:
+def classifier(sharpness: float) -> BertForSequenceClassification:
     torch.manual_seed(0)
-    model = PooledClassifier(PooledClassifierConfig(SMALL, num_labels=3)).eval()
+    model = BertForSequenceClassification(BertConfig(**SMALL, num_labels=3)).eval()
     with torch.no_grad():
         model.classifier.weight.mul_(20 * sharpness)
         model.classifier.bias.copy_(torch.tensor([0.1, 0.4, -0.2]) * sharpness)
     return model
 
 
-def predict(model: PooledClassifier, texts: torch.Tensor) -> np.ndarray:
+def predict(model: BertForSequenceClassification, texts: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
         return model(texts).logits.softmax(-1).numpy()
 
@@ -46,7 +46,7 @@ def test_a_model_becomes_as_sure_as_it_is_right(sharpness):
     labels = drawn(honest)
     model = classifier(sharpness)
     before = predict(model, texts)
-    temperature = calibrate_classifier(model, before, labels)
+    temperature = calibrate(model.classifier, before, labels)
     after = predict(model, texts)
     assert temperature == pytest.approx(sharpness, rel=0.1)
     assert (after.argmax(1) == before.argmax(1)).all()
@@ -63,13 +63,13 @@ def test_few_texts_cannot_ruin_a_model(count, seed):
     model = classifier(1.0)
     labels = rng.integers(0, 3, count)
     probabilities = rng.dirichlet(np.ones(3) * 0.2, count).astype(np.float32)
-    assert BOUNDS[0] <= calibrate_classifier(model, probabilities, labels) <= BOUNDS[1]
+    assert BOUNDS[0] <= calibrate(model.classifier, probabilities, labels) <= BOUNDS[1]
     assert torch.isfinite(model.classifier.weight).all()
 
 
 def test_nothing_but_the_last_layer_changes():
     model = classifier(1.0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    calibrate_classifier(model, np.array([[0.9, 0.05, 0.05]] * 4), np.array([0, 1, 2, 1]))
+    calibrate(model.classifier, np.array([[0.9, 0.05, 0.05]] * 4), np.array([0, 1, 2, 1]))
     changed = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
     assert changed == {"classifier.weight", "classifier.bias"}

@@ -42,7 +42,7 @@ def plan(**changes) -> Plan:
 def train(checkpoint, folder, *, supcon=False, lambda_metric=0.5, **changes):
     """Train a tiny ModernBERT, with dropout; the encoder and its history."""
     encoder = new_classifier(checkpoint, pooling="mean", max_tokens=32, seed=0)
-    for module in encoder.model.encoder.modules():
+    for module in encoder.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.1
     texts, validation = (Texts.build(encoder, toy(60, seed)) for seed in (1, 2))
@@ -50,8 +50,7 @@ def train(checkpoint, folder, *, supcon=False, lambda_metric=0.5, **changes):
     options = {}
     if supcon:
         torch.manual_seed(0)
-        size = encoder.model.encoder.config.hidden_size
-        supcon = SupCon(size, temperature=0.1, hard_mining=False, memory_size=24)
+        supcon = SupCon(encoder.hidden_size, temperature=0.1, hard_mining=False, memory_size=24)
         options = {"supcon": supcon, "lambda_metric": lambda_metric}
     history = fit(encoder, texts, validation, batches, plan(**changes), folder, **options)
     return encoder, history
@@ -121,12 +120,12 @@ def test_new_layers_have_their_own_rate_and_norms_no_decay(tiny_checkpoint, tmp_
     encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=32, seed=0)
     texts = Texts.build(encoder, toy(12, 0))
     batches = LengthBatches(texts.lengths, 4, seed=0)
-    model = LossModel(encoder.model)
+    model = LossModel(encoder)
     made = trainer.ClassifierTrainer(model, encoder, texts, texts, batches, plan(), tmp_path)
     groups = made.create_optimizer().param_groups
     for name, parameter in model.named_parameters():
         (group,) = [g for g in groups if any(parameter is p for p in g["params"])]
-        assert group["lr"] == (2e-3 if ".encoder." in name else 1e-2), name
+        assert group["lr"] == (1e-2 if name.startswith("classifier.classifier") else 2e-3), name
         assert group["weight_decay"] == (0.01 if parameter.ndim > 1 else 0.0), name
 
 

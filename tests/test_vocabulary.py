@@ -280,7 +280,7 @@ def test_a_trimmed_checkpoint_is_a_base_model(tiny_checkpoint, corpus, tmp_path)
     tokens = [len(encoder.tokenizer) for encoder in (full, small)]
     assert re.findall(r"([\d,]+) tokens,", done) == [str(n) for n in tokens]
     assert tokens[1] < tokens[0] and "100.00% of the corpus's tokens" in done
-    assert small.model.encoder.config.vocab_size == tokens[1]
+    assert small.model.config.vocab_size == tokens[1]
     assert [path.name for path in out.parent.iterdir()] == ["trimmed"]
     assert (out / "model.safetensors").stat().st_mode & 0o777 == 0o644
     assert str(Path(tiny_checkpoint).parent) not in (out / "config.json").read_text()

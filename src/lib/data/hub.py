@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib.data.readers import Rows, check_columns
 from lib.data.registry import Source
-from lib.errors import SourceUnavailable, UserError
+from lib.errors import UserError
 from lib.files import read_json, write_json
 
 
@@ -18,8 +18,7 @@ def read(source: Source, split: str, commits: Path) -> Rows:
     Yields:
         place ("HUB_ID split SPLIT, row 1") and row, with values as the hub gives them.
     Raises:
-        SourceUnavailable: the hub cannot be reached, or it cannot give the data set.
-        UserError: a column is missing.
+        UserError: the hub cannot be reached or cannot give the data set, or a column is missing.
     """
     from datasets import load_dataset  # slow to import, and only needed with a hub
 
@@ -34,10 +33,10 @@ def read(source: Source, split: str, commits: Path) -> Rows:
         raise
     except Exception as error:  # the libraries below raise dozens of kinds
         reason = (str(error).splitlines() or ["no message"])[0][:200]
-        raise SourceUnavailable(
+        raise UserError(
             f"cannot read {place} from the hub ({type(error).__name__}: {reason}). Check the "
-            "network and HF_HUB_OFFLINE, use local files (sources: [local]), remove the source "
-            "from 01_gold_data.sources, or set skip_unavailable to true"
+            "network and HF_HUB_OFFLINE, use local files (sources: [local]), or remove the source "
+            "from 01_gold_data.sources"
         ) from error
 
 

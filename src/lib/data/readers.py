@@ -36,16 +36,13 @@ csv.field_size_limit(10_000_000)
 class Format:
     """How a file is written, for a data set whose file names do not say it.
 
-    columns: csv: names of the columns of a file without a header line.
-    optional_columns: so many columns at the end may be missing in a row.
-    strict: csv: stop at a stray quotation mark instead of taking it as part of the text.
+    columns: csv: their names, for files without a header line. Such files are taken as they are:
+        last columns may be missing, and a stray quotation mark is part of the text.
     """
 
     kind: Literal["csv", "lines"]
     delimiter: str = ","
     columns: tuple[str, ...] = ()
-    optional_columns: int = 0
-    strict: bool = True
 
 
 def extension(name: str) -> str:
@@ -95,7 +92,7 @@ def read(
         for count, row in enumerate(rows, 1):  # noqa: B007 (used below)
             yield row
     except (pyarrow.ArrowException, OSError, EOFError, zlib.error) as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = (str(error).splitlines() or ["no message"])[0][:200]
         raise UserError(
             f"{path}: not readable after row {count} ({reason}); the file is truncated or damaged: "
             "fetch or write it again"
@@ -105,23 +102,24 @@ def read(
 
 
 def check_columns(place: str, needed: Sequence[str], found: Sequence[str]) -> None:
-    """Raises UserError if a needed column is missing."""
+    """Raises UserError if a needed column is missing, or there twice."""
     for name in needed:
-        if name not in found:
+        if found.count(name) != 1:
+            count = found.count(name) or "no"
             raise UserError(
-                f"{place}: no column {name!r}; expected {','.join(needed)}, "
-                f"found {','.join(map(str, found))}"
+                f"{place}: {count} column{'s' * (count != 'no')} {name!r}; expected "
+                f"{','.join(needed)}, found {','.join(map(str, found))}"
             )
 
 
 def _csv(path: Path, needed: Sequence[str], file_format: Format) -> Rows:
-    line = 1
+    line, named = 1, list(file_format.columns)
     with _opened(path) as file:
-        reader = csv.reader(file, delimiter=file_format.delimiter, strict=file_format.strict)
+        reader = csv.reader(file, delimiter=file_format.delimiter, strict=not named)
         try:
-            columns = list(file_format.columns) or next(reader, [])
+            columns = named or next(reader, [])
             check_columns(str(path), needed, columns)
-            least = len(columns) - file_format.optional_columns
+            least = 1 + max(map(named.index, needed)) if named else len(columns)
             line = reader.line_num + 1  # where a record begins; it may have several lines
             for fields in reader:
                 place, line = f"{path}, line {line}", reader.line_num + 1
@@ -145,7 +143,7 @@ def _json_lines(path: Path, needed: Sequence[str]) -> Rows:
             continue
         try:
             value = json.loads(row["text"])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{place}: not readable as JSON ({error})") from error
         if not isinstance(value, dict):
             raise UserError(f'{place}: expected an object such as {{"text": "…"}}')

@@ -6,7 +6,7 @@ Only the entries that a run uses count for its fingerprint, so a new one repeats
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +16,7 @@ from lib.errors import UserError
 from lib.parameters import GoldDataParams, nearest
 
 Role = Literal["test", "gold", "corpus"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Labels = dict[Literal["negative", "neutral", "positive", "none"], tuple[str, ...]]
 
 

@@ -1,21 +1,22 @@
-"""The data sets of a run as portions, each a stream of rows of the same columns.
+"""Where the rows of a run come from: its sources as portions, each a file or a split on the hub.
 
 What a data set is, and how its labels map to the three classes, is declared in the registry
-(`lib.data.registry`), not here.
+(`lib.data.registry`); how a file is read is in `lib.data.readers`.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.data import hub, local, readers
-from lib.data.cleaning import strip_emoticons
-from lib.data.registry import Role, Source, configured
-from lib.errors import SourceUnavailable, UserError
+from lib.data import hub, readers
+from lib.data.cleaning import clean, strip_emoticons
+from lib.data.registry import ROLES, Role, Source, configured
+from lib.errors import UserError
 from lib.files import digest, file_digest
 from lib.parameters import GoldDataParams, nearest
 
@@ -50,9 +51,8 @@ class Portion:
         Args:
             commits: see `lib.data.hub.commit`.
         Raises:
-            SourceUnavailable: the hub cannot be reached.
-            UserError: no row for the filters, a text that is none, or a label outside the mapping;
-                with file and line, or source and column.
+            UserError: the hub cannot be reached, no row for the filters, a text that is none, or a
+                label outside the mapping; with file and line, or source and column.
         """
         source, classes = self.source, self.source.classes
         if isinstance(self.part, Path):
@@ -60,19 +60,19 @@ class Portion:
             name = readers.stem(self.part.name)
         else:
             records, name = hub.read(source, self.part, commits), self.part
+        other = f"other {' or '.join(source.filters)}"
         passed = False
         try:
             for place, row in records:
                 if any(str(row[name]) != value for name, value in source.filters.items()):
-                    other = f"other {' or '.join(source.filters)}"
                     yield None, None, "", source.name, source.name, source.role, None, other
                     continue
                 passed = True
                 original, label = _label(source, classes, name, place, row)
                 origin = source.name
                 if source.says_origin:
-                    origin = str(row.get("source") or name)
-                    original = str(row.get("original_label") or original)
+                    origin = _given(row, "source") or name
+                    original = _given(row, "original_label") or original
                 role, split, left_out = self.role, None, None
                 if label is None and role != "corpus":
                     # the rest of a test split is too near to the test to be used elsewhere
@@ -86,17 +86,16 @@ class Portion:
                 wanted = f" with {source.filters}" if source.filters else ""
                 raise UserError(f"{self.part} has no row{wanted}; see lib.data.registry")
         except UserError as error:
-            raise type(error)(f"source {source.name!r}: {error}") from error
+            raise UserError(f"source {source.name!r}: {error}") from error
 
 
-def portions(params: GoldDataParams) -> tuple[list[Portion], dict[str, str]]:
-    """The files and splits of a run's sources, and the sources whose files are not there.
+def portions(params: GoldDataParams) -> list[Portion]:
+    """The files and splits of a run's sources.
 
     Raises:
-        UserError: an unknown source, or one that is listed twice; a missing file (with
-            skip_unavailable only one of the user's own).
+        UserError: an unknown source, or one that is listed twice; a missing file.
     """
-    found, unavailable = [], {}
+    found = []
     sources = configured(params)
     for source in sources:
         parts: list[tuple[Path | str, Role]]
@@ -105,20 +104,10 @@ def portions(params: GoldDataParams) -> tuple[list[Portion], dict[str, str]]:
         elif source.name == "sample":
             parts = [*SAMPLE_FILES]
         else:
-            try:
-                parts = [*local.files(params, source, [s for s in sources if s != source])]
-            except SourceUnavailable as error:
-                if not params.skip_unavailable:
-                    raise
-                parts, unavailable[source.name] = [], str(error)
+            parts = [*local_files(params, source, [s for s in sources if s != source])]
         drop = params.unlabelled_gold == "drop"
         found += [Portion(source, part, role, drop) for part, role in parts]
-    return found, unavailable
-
-
-def check(params: GoldDataParams) -> None:
-    """Raises UserError for what can be known to be wrong before anything is read."""
-    portions(params)
+    return found
 
 
 def fingerprint(params: GoldDataParams) -> dict[str, str]:
@@ -127,15 +116,83 @@ def fingerprint(params: GoldDataParams) -> dict[str, str]:
     Raises:
         UserError: see `portions`.
     """
-    found, unavailable = portions(params)
     contents = {f"{s.name} (registry)": digest(s.model_dump()) for s in configured(params)}
-    contents |= dict.fromkeys(unavailable, "unavailable")
-    for portion in found:
-        if isinstance(portion.part, Path):
-            contents[f"{portion.part.name} ({portion.role})"] = file_digest(portion.part)
+    for portion in portions(params):
+        source, part = portion.source, portion.part
+        if isinstance(part, Path):
+            contents[f"{source.name}: {part.name} ({portion.role})"] = file_digest(part)
         else:
-            contents[portion.source.name] = portion.source.place
+            contents[source.name] = source.place
     return contents
+
+
+def local_files(
+    params: GoldDataParams, source: Source, others: Iterable[Source] = ()
+) -> list[tuple[Path, Role]]:
+    """The files of data_dir that a source reads with their roles, in the order of their names.
+
+    A file takes the first of ROLES that names it in full; else the first, one of whose patterns
+    matches. Names need not say `.gz`; names that begin with a dot are other programs' business.
+
+    Args:
+        others: the run's other sources; files that they declare are theirs.
+    Raises:
+        UserError: no data_dir, a named file that is not there or is there twice, packed and
+            unpacked, or no gold file among the user's own.
+    """
+    patterns = source.files or {role: getattr(params, f"{role}_files") for role in ROLES}
+    wanted = [(pattern, role) for role in ROLES for pattern in patterns.get(role, ())]
+    folder = Path(params.data_dir or "").expanduser()
+    if not params.data_dir or not folder.is_dir():
+        raise UserError(
+            f"01_gold_data.data_dir: {params.data_dir or 'nothing'} is not a folder; the source "
+            f"{source.name!r} reads its files from there: name one with -p data_dir=FOLDER"
+        )
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not source.file_format:
+        names = [name for name in names if readers.is_readable(name)]
+    if not source.files:
+        taken = [p for other in others for given in other.files.values() for p in given]
+        names = [name for name in names if not any(_matches(name, p) for p in taken)]
+    found: dict[str, Role] = {}
+    absent = []
+    for pattern, role in sorted(wanted, key=lambda each: _is_pattern(each[0])):
+        mine = [name for name in names if _matches(name, pattern)]
+        found |= {name: found.get(name, role) for name in mine}
+        if not mine and (source.files or not _is_pattern(pattern)):
+            absent.append(pattern)
+    if not source.files and "gold" not in found.values():
+        absent += [pattern for pattern in params.gold_files if pattern not in absent]
+    if absent:
+        raise UserError(
+            f"01_gold_data.data_dir: source {source.name!r} finds no {' and no '.join(absent)} in "
+            f"{folder}; files there that it may read: {', '.join(names) or 'none'} (formats: "
+            f"{', '.join(readers.FORMATS)}). "
+            + (
+                f"Fetch them ({source.citation}), or remove the source from 01_gold_data.sources"
+                if source.files
+                else "Rename the files, or name them: gold_files, test_files, corpus_files"
+            )
+        )
+    for name in found:
+        if f"{name}.gz" in found:
+            raise UserError(f"{folder} has {name} and {name}.gz; remove one of them")
+    return [(folder / name, found[name]) for name in sorted(found)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    names = name, name.removesuffix(".gz")
+    return pattern in names or any(fnmatch.fnmatchcase(n, pattern) for n in names)
+
+
+def _is_pattern(name: str) -> bool:
+    return bool(set(name) & set("*?["))
+
+
+def _given(row: dict[str, Any], column: str) -> str:
+    """What a row says in a column that not every file has; empty if it says nothing."""
+    value = row.get(column)
+    return "" if value is None else clean(str(value))
 
 
 def _label(

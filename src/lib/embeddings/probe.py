@@ -37,7 +37,7 @@ from lib.models.encoder import (
     save_classifier,
 )
 from lib.models.inference import predict
-from lib.models.temperature import calibrate_classifier
+from lib.models.temperature import calibrate
 
 MOST_TEXTS = 20_000  # more do not change some thousand weights, but take minutes
 FOLDS = 5
@@ -56,7 +56,7 @@ def fit(
     device: str,
     seed: int,
 ) -> None:
-    """Save the pretrained encoder with a linear probe as its classification layer, calibrated.
+    """Save the pretrained encoder with a linear probe, calibrated.
 
     Classes weigh the same, however many texts they have. What cross-validation chose is in
     probe.json.
@@ -67,7 +67,7 @@ def fit(
     Raises:
         UserError: a class has fewer train texts than there are folds.
     """
-    pooling = load_classifier(model, max_tokens).model.config.pooling
+    pooling = load_classifier(model, max_tokens).pooling
     encoder = new_classifier(
         base_model, pooling=pooling, max_tokens=max_tokens, seed=seed, revision=base_revision
     )
@@ -78,7 +78,7 @@ def fit(
     token_ids = encoder.tokenize(validation["text"].tolist())
     probabilities, _ = predict(encoder, token_ids, **on)
     labels = validation["label"].to_numpy()
-    chosen["temperature"] = calibrate_classifier(encoder.model, probabilities, labels)
+    chosen["temperature"] = calibrate(encoder.probe, probabilities, labels)
     save_classifier(encoder, folder)
     write_json(folder / "probe.json", chosen)
 
@@ -86,7 +86,7 @@ def fit(
 def fit_layer(
     encoder: Encoder, train: pd.DataFrame, seed: int, on: dict[str, Any]
 ) -> dict[str, float]:
-    """Make the classification layer of an encoder a linear probe, in place.
+    """Give an encoder a linear probe, in place.
 
     Args:
         train: text and label; on: as `lib.models.encoder.hardware` gives it.
@@ -112,9 +112,10 @@ def fit_layer(
     scaler, regression = search.best_estimator_
     weight = regression.coef_ / scaler.scale_  # scaling and regression are one affine map
     bias = regression.intercept_ - weight @ scaler.mean_
+    encoder.probe = torch.nn.Linear(encoder.hidden_size, len(LABELS))
     with torch.no_grad():
-        encoder.model.classifier.weight.copy_(torch.from_numpy(weight))
-        encoder.model.classifier.bias.copy_(torch.from_numpy(bias))
+        encoder.probe.weight.copy_(torch.from_numpy(weight))
+        encoder.probe.bias.copy_(torch.from_numpy(bias))
     return {"regularisation": float(regression.C), "log_loss": float(-search.best_score_)}
 
 

@@ -1,5 +1,8 @@
 """Load and save: from the name of a base model to a classifier with its tokenizer, and back.
 
+A saved folder is a stock checkpoint: `AutoModelForSequenceClassification`, `AutoModel` and
+`pipeline` open it, and what sentence-transformers reads lies beside the weights.
+
 transformers takes three seconds to import, so only the functions that load a model import it.
 """
 
@@ -15,32 +18,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from lib import LABELS
 from lib.errors import UserError
-from lib.files import digest, folder_digests, make_readable, write_text
+from lib.files import digest, folder_digests, make_readable, read_json, write_json, write_text
 from lib.models import embedded
+from lib.models.classifier import last_layer, start_as_identity
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-    from lib.models.classifier import PooledClassifier
 
 REMEDY = (
     "if it is a hub id, check its spelling, base_revision and the network (HF_HUB_OFFLINE must not "
     "be set), or download it elsewhere and give the local directory; without a hub, base_model: "
     f"{embedded.EMBEDDED_NAME} works"
 )
+POOLING, LENGTH = Path("1_Pooling/config.json"), Path("sentence_bert_config.json")
+PROBE = "probe.safetensors"
 PLACES = ("_name_or_path", "name_or_path", "tokenizer_file")  # of the machine that trained it
 
 
 @dataclass
 class Encoder:
-    """A classifier, its tokenizer, and how texts enter it."""
+    """A classifier, its tokenizer, how texts enter it and which vector of them it gives.
 
-    model: PooledClassifier
+    model: a stock `...ForSequenceClassification` of transformers.
+    pooling: of the pooled vector, `cls` or `mean`.
+    probe: reads the pooled vector instead of the model's own head (`lib.embeddings.probe`).
+    """
+
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_tokens: int
+    pooling: str
+    probe: torch.nn.Linear | None = None
 
     @property
     def pad_id(self) -> int:
@@ -50,7 +62,7 @@ class Encoder:
     @property
     def hidden_size(self) -> int:
         """Dimensions of the pooled vector."""
-        return self.model.classifier.in_features
+        return self.model.config.hidden_size
 
     def tokenize(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids of each text, int32, special tokens included, cut at `max_tokens`."""
@@ -74,67 +86,105 @@ def new_classifier(
 
     Args:
         base_model: hub id, local directory, or `embedded:e5-small`.
-        pooling: `cls` or `mean`.
+        pooling: `cls` or `mean`; ModernBERT classifies from this vector, too.
         seed: of the new layer's weights.
     Raises:
         UserError: the model cannot be loaded; the message says what to do.
     """
-    from lib.models.classifier import PooledClassifier, PooledClassifierConfig
-
-    encoder, tokenizer = load_pretrained(base_model, revision, dtype=torch.float32)
-    torch.manual_seed(seed)
-    config = PooledClassifierConfig(
-        encoder=encoder.config.to_dict(),
-        pooling=pooling,
-        id2label=dict(enumerate(LABELS)),
-        label2id={name: i for i, name in enumerate(LABELS)},
-    )
-    model = PooledClassifier(config, encoder)
-    torch.nn.init.normal_(model.classifier.weight, std=0.02)
-    torch.nn.init.zeros_(model.classifier.bias)
-    return Encoder(model, tokenizer, _allowed_tokens(encoder.config, max_tokens))
+    model, tokenizer = load_pretrained(base_model, revision, dtype=torch.float32)
+    if hasattr(model.config, "classifier_pooling"):
+        model.config.classifier_pooling = pooling
+    layer = last_layer(model)
+    torch.nn.init.normal_(layer.weight, std=0.02, generator=torch.Generator().manual_seed(seed))
+    torch.nn.init.zeros_(layer.bias)
+    return Encoder(model, tokenizer, _allowed_tokens(model.config, max_tokens), pooling)
 
 
 def load_pretrained(
     base_model: str | Path, revision: str | None = None, *, dtype: torch.dtype | str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """An encoder without head and pooler, and its tokenizer.
+    """A pretrained encoder below a classification head, and its tokenizer.
+
+    What a checkpoint has of the head is taken (ModernBERT's dense layer, BERT's pooler); a layer
+    from d to d that it lacks becomes the identity.
 
     Raises:
         UserError: see `new_classifier`.
     """
     with _explained(f"base_model: cannot load {str(base_model)!r}", REMEDY):
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         path = resolve(base_model)
-        model = AutoModel.from_pretrained(path, revision=revision, dtype=dtype)
+        model, found = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            revision=revision,
+            dtype=dtype,
+            id2label=dict(enumerate(LABELS)),
+            label2id={name: i for i, name in enumerate(LABELS)},
+            ignore_mismatched_sizes=True,  # a classifier with other classes is an encoder, too
+            output_loading_info=True,
+        )
+        start_as_identity(model, found["missing_keys"])
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    if hasattr(model, "pooler"):
-        model.pooler = None  # its weights are random where a checkpoint has none
     return model, tokenizer
 
 
-def load_classifier(path: Path | str, max_tokens: int) -> Encoder:
+def load_classifier(path: Path | str, max_tokens: int | None = None) -> Encoder:
     """A classifier saved by `save_classifier`.
 
+    Args:
+        max_tokens: None: as it was trained.
     Raises:
         UserError: the folder is missing or not readable.
     """
+    folder = Path(path)
     saved = "name the folder of a trained model, such as outputs/RUN/05_metric_learning/model"
     with _explained(f"cannot load a classifier from {path}", saved):
-        from transformers import AutoTokenizer
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        from lib.models.classifier import PooledClassifier
-
-        model = PooledClassifier.from_pretrained(str(path), dtype=torch.float32)
+        model = AutoModelForSequenceClassification.from_pretrained(str(path), dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(str(path))
-    config: Any = model.encoder.config
-    return Encoder(model.eval(), tokenizer, _allowed_tokens(config, max_tokens))
+        pooling = read_json(folder / POOLING)
+        tokens = read_json(folder / LENGTH)["max_seq_length"] if max_tokens is None else max_tokens
+        encoder = Encoder(
+            model.eval(),
+            tokenizer,
+            _allowed_tokens(model.config, tokens),
+            "cls" if pooling["pooling_mode_cls_token"] else "mean",
+        )
+        if (folder / PROBE).exists():
+            encoder.probe = torch.nn.Linear(encoder.hidden_size, len(LABELS))
+            encoder.probe.load_state_dict(load_file(folder / PROBE))
+    return encoder
 
 
 def save_classifier(encoder: Encoder, folder: Path) -> None:
-    """Write a classifier into a folder in Hugging Face format; see `save_pretrained`."""
+    """Write a classifier into a folder that transformers and sentence-transformers open.
+
+    `SentenceTransformer(folder).encode` gives the vectors of the embedding store.
+    """
+    encoder.tokenizer.model_max_length = encoder.max_tokens
     save_pretrained(encoder.model, encoder.tokenizer, folder)
+    modules = {"": "Transformer", POOLING.parent.name: "Pooling"}
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(modules.items())
+        ],
+    )
+    write_json(folder / LENGTH, {"max_seq_length": encoder.max_tokens, "do_lower_case": False})
+    write_json(
+        folder / POOLING,
+        {
+            "word_embedding_dimension": encoder.hidden_size,
+            "pooling_mode_cls_token": encoder.pooling == "cls",
+            "pooling_mode_mean_tokens": encoder.pooling == "mean",
+        },
+    )
+    if encoder.probe is not None:
+        save_file(encoder.probe.state_dict(), folder / PROBE)
+    make_readable(folder)
 
 
 def save_pretrained(
@@ -146,9 +196,8 @@ def save_pretrained(
     tokenizer.save_pretrained(folder)
     for file in folder.glob("*config.json"):
         content = json.loads(file.read_text(encoding="utf-8"))
-        for part in (content, content.get("encoder", {})):
-            for name in PLACES:
-                part.pop(name, None)
+        for name in PLACES:
+            content.pop(name, None)
         write_text(file, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
     make_readable(folder)
 

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lib.models.classifier import classify, keep_head_float32, last_layer
 from lib.models.encoder import Encoder
 
 if TYPE_CHECKING:
-    from lib.models.classifier import PooledClassifier
+    from transformers import PreTrainedModel
 
 MAX_PADDING = 0.05  # share of a batch's tokens
 CPU_TOKENS_PER_BATCH = 512  # what stays in a core's cache; 2048 is 5% slower
@@ -67,7 +68,7 @@ class Predictor:
 
     Args:
         dtype: of the encoder's weights and activations (`lib.models.encoder.compute_dtype`);
-            pooling and the classification layer are float32.
+            pooling and the head are float32.
         tokens_per_batch: with padding; None: a value that suits the device.
     """
 
@@ -80,7 +81,9 @@ class Predictor:
         tokens_per_batch: int | None = None,
     ) -> None:
         self.model = cast(encoder.model.to(device).eval(), dtype)  # type: ignore[arg-type]
-        self.pad_id, self.device = encoder.pad_id, device
+        self.probe = None if encoder.probe is None else encoder.probe.to(device)
+        self.pad_id, self.pooling, self.device = encoder.pad_id, encoder.pooling, device
+        self.shape = last_layer(self.model).out_features, encoder.hidden_size
         on_cpu = device.type == "cpu"
         self.tokens_per_batch = tokens_per_batch or (
             CPU_TOKENS_PER_BATCH if on_cpu else GPU_TOKENS_PER_BATCH
@@ -99,7 +102,7 @@ class Predictor:
             probabilities float32 [n, classes], pooled float32 [n, d], in the order of `token_ids`.
         """
         count = len(token_ids)
-        classes, width = self.model.classifier.weight.shape
+        classes, width = self.shape
         probabilities = np.empty((count, classes), dtype=np.float32)
         pooled = np.empty((count, width), dtype=np.float32)
         lengths = np.array([len(row) for row in token_ids], dtype=np.int64)
@@ -126,8 +129,11 @@ class Predictor:
 
     @torch.inference_mode()
     def _run(self, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        output = self.model(**pad(rows, self.pad_id, self.device))
-        return output.logits.float().softmax(-1).cpu().numpy(), output.pooled.float().cpu().numpy()
+        inputs = pad(rows, self.pad_id, self.device)
+        logits, pooled = classify(self.model, **inputs, pooling=self.pooling)
+        if self.probe is not None:
+            logits = self.probe(pooled)
+        return logits.float().softmax(-1).cpu().numpy(), pooled.cpu().numpy()
 
 
 def predict(
@@ -152,14 +158,15 @@ def predict(
         return predictor(token_ids, bar.update)
 
 
-def cast(model: PooledClassifier, dtype: torch.dtype) -> PooledClassifier:
+def cast(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """The model itself if it has this dtype, else a copy with the encoder's weights cast.
 
     Buffers stay float32: rotary frequencies in bfloat16 would confuse far positions.
     """
-    if all(parameter.dtype == dtype for parameter in model.encoder.parameters()):
+    if all(parameter.dtype == dtype for parameter in model.base_model.parameters()):
         return model
     model = copy.deepcopy(model)
-    for parameter in model.encoder.parameters():
+    for parameter in model.base_model.parameters():
         parameter.data = parameter.data.to(dtype)
+    keep_head_float32(model)
     return model

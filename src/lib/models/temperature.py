@@ -3,22 +3,18 @@
 It divides the logits, so it changes no prediction, only how confident it is. A classifier that was
 trained on few texts says 0.95 where it is right in 70%: a threshold on its confidence then keeps
 nearly everything. So 02 and 05 fit the temperature on gold validation and put it into the last
-layer (`calibrate_classifier`); what they save, and all that is predicted with it, is calibrated.
+layer (`calibrate`); what they save, and all that is predicted with it, is calibrated.
 
 Reference: Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-
-if TYPE_CHECKING:
-    from lib.models.classifier import PooledClassifier
+from torch import nn
 
 LEAST = 1e-12  # a probability of 0 in float32 has no logarithm
 BOUNDS = (0.5, 10.0)  # of what is put into a model: few validation texts can say nearly anything
@@ -50,20 +46,18 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(1 / found.x)
 
 
-def calibrate_classifier(
-    model: PooledClassifier, probabilities: np.ndarray, labels: np.ndarray
-) -> float:
-    """Divide the last layer by the temperature that fits, kept within BOUNDS.
+def calibrate(layer: nn.Linear, probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Divide the layer that gives the logits by the temperature that fits, kept within BOUNDS.
 
     Args:
-        model: changed in place; its predictions stay.
-        probabilities: float [n, classes], of this model on texts it was not trained on.
+        layer: changed in place; its predictions stay.
+        probabilities: float [n, classes], that it gave for texts it was not trained on.
         labels: int [n].
     Returns:
         The temperature.
     """
     temperature = float(np.clip(fit_temperature(probabilities, labels), *BOUNDS))
     with torch.no_grad():
-        for parameter in model.classifier.parameters():
+        for parameter in layer.parameters():
             parameter.div_(temperature)
     return temperature

@@ -168,7 +168,7 @@ def train_candidate(
     Raises:
         UserError: a memory smaller than a batch, or a class without gold texts.
     """
-    pooling = load_classifier(model, max_tokens).model.config.pooling
+    pooling = load_classifier(model, max_tokens).pooling
     start = model if start_from == "base_classifier" else None
     encoder = starting_point(start, base_model, base_revision, pooling, max_tokens, training)
     frame = training_frame(gold, gold_clusters, pseudo)

@@ -26,7 +26,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from lib import LABELS
 from lib.metrics import macro_f1
-from lib.models.classifier import PooledClassifier
+from lib.models.classifier import classify, is_new_layer
 from lib.models.encoder import Encoder, hardware
 from lib.models.inference import pad, predict
 from lib.training.batches import Batches, BatchSampler
@@ -104,14 +104,14 @@ class LossModel(nn.Module):
 
     def __init__(
         self,
-        classifier: PooledClassifier,
+        encoder: Encoder,
         supcon: SupCon | None = None,
         *,
         lambda_class: float = 1.0,
         lambda_metric: float = 0.0,
     ) -> None:
         super().__init__()
-        self.classifier, self.supcon = classifier, supcon
+        self.classifier, self.pooling, self.supcon = encoder.model, encoder.pooling, supcon
         self.lambda_class, self.lambda_metric = lambda_class, lambda_metric
         self.sums: dict[str, float] = {}
         if supcon is not None and lambda_metric == 0:
@@ -126,11 +126,10 @@ class LossModel(nn.Module):
         weights: Tensor,
     ) -> dict[str, Tensor]:
         """`loss` of the whole batch of all processes, and the own texts' `logits`."""
-        pooled = self.classifier.embed(input_ids, attention_mask).float()
-        logits = self.classifier.classify(pooled).float()
+        logits, pooled = classify(self.classifier, input_ids, attention_mask, self.pooling)
         with torch.autocast(pooled.device.type, enabled=False):  # the loss stays exact
             targets, weights, labels = map(together, (targets, weights, labels))
-            parts = {"class": cross_entropy(together(logits), targets, weights)}
+            parts = {"class": cross_entropy(together(logits.float()), targets, weights)}
             loss = self.lambda_class * parts["class"]
             if self.supcon is not None:
                 trained = self.lambda_metric > 0
@@ -235,8 +234,9 @@ class ClassifierTrainer(Trainer):
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.losses.named_parameters():
             if parameter.requires_grad:
-                is_encoder = name.startswith("classifier.encoder.")
-                rate = self.plan.learning_rate if is_encoder else self.plan.head_learning_rate
+                inner = name.removeprefix("classifier.")
+                new = inner == name or is_new_layer(inner)  # what is not the model is SupCon's
+                rate = self.plan.head_learning_rate if new else self.plan.learning_rate
                 decay = WEIGHT_DECAY if parameter.ndim > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
         self.optimizer = torch.optim.AdamW(
@@ -305,7 +305,7 @@ def fit(
     """
     transformers.logging.set_verbosity_error()
     encoder.model.get_input_embeddings().requires_grad_(not plan.freeze_word_embeddings)
-    model = LossModel(encoder.model, supcon, **lambdas)
+    model = LossModel(encoder, supcon, **lambdas)
     trainer = ClassifierTrainer(model, encoder, train, validation, batches, plan, checkpoints)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
     trainer.train(resume_from_checkpoint=last)
