@@ -7,7 +7,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: help setup demo test test-quick lint lab figures clean
 
 help:
-	@echo "make demo        all six notebooks on the embedded sample, and the report"
+	@echo "make demo        all six notebooks on the embedded sample, the report, the model"
 	@echo "make test        lint and all tests; make test-quick without training and notebooks"
 	@echo "make lint        ruff, the direction of imports, types"
 	@echo "make lab         JupyterLab in notebooks/"
@@ -28,6 +28,9 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/python -m lib run params/demo.yaml
+	$(BIN)/python -m lib export outputs/demo
+	$(BIN)/python -m lib predict outputs/demo --text "Отличный магазин, спасибо!" \
+		--text "Завтра магазин работает до шести." --text "Ужасно, деньги не вернули."
 
 test: lint
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)

@@ -108,7 +108,8 @@ def test_predictions_are_those_of_the_models(inputs, tmp_path):
             columns = [f"{name}_p{i}" for i in range(3)]
             found = tables["test"][columns].to_numpy()
             np.testing.assert_allclose(found, output.logits.softmax(-1), atol=1e-5)
-            np.testing.assert_allclose(vectors[name], pool(output.hidden_states[-1], given["attention_mask"], "mean"), atol=2e-3)
+            pooled = pool(output.hidden_states[-1], given["attention_mask"], "mean")
+            np.testing.assert_allclose(vectors[name], pooled, atol=2e-3)
             assert tables["test"][f"{name}_predicted"].tolist() == found.argmax(1).tolist()
 
 

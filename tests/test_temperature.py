@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from transformers import BertConfig, BertForSequenceClassification
 
 from lib.models.temperature import BOUNDS, calibrate, fit_temperature, with_temperature

@@ -1,4 +1,4 @@
-"""The command line: `python -m lib run|step|sweep|params|report|compare|sources|trim`."""
+"""The command line, `python -m lib COMMAND`; `python -m lib --help` lists the commands."""
 
 from __future__ import annotations
 
@@ -77,8 +77,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(command=_compare)
 
-    sources = commands.add_parser("sources", help="list the data sets that can be named")
-    sources.set_defaults(command=_sources)
+    export = commands.add_parser("export", help="the model of a run, for others to take")
+    export.add_argument("run_dir", type=Path, help="a folder in outputs/")
+    export.add_argument(
+        "--out", type=Path, metavar="DIR", help="new directory; or model in the run"
+    )
+    export.add_argument(
+        "--keep-vocabulary", action="store_true", help="also the tokens that no text of the run has"
+    )
+    export.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.01,
+        metavar="F1",
+        help="macro-F1 on gold test that int8 may cost; default 0.01",
+    )
+    export.add_argument("--force", action="store_true", help="replace what is there")
+    export.set_defaults(command=_export)
+
+    predict = commands.add_parser("predict", help="label files, standard input or a text")
+    predict.add_argument("model", help="a run, a trained model, or an exported folder")
+    predict.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="with a `text`; none: standard input"
+    )
+    predict.add_argument("--out", type=Path, metavar="OUT", help="new file; or a directory")
+    predict.add_argument("--text", action="append", metavar="TEXT", help="a text, not a file")
+    predict.add_argument("--text-column", default="text", metavar="NAME", help="default: text")
+    predict.add_argument(
+        "--on-error",
+        choices=("stop", "empty"),
+        default="stop",
+        help="what a broken row does: stop before anything is predicted, or get no label",
+    )
+    predict.add_argument("--force", action="store_true", help="replace what is there")
+    predict.set_defaults(command=_predict)
 
     trim = commands.add_parser("trim", help="a base model with only the tokens a corpus uses")
     trim.add_argument("base_model", help="directory of a checkpoint, or embedded:e5-small")
@@ -183,10 +215,44 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(options: argparse.Namespace) -> int:
-    from lib.data import registry
+def _export(options: argparse.Namespace) -> int:
+    from lib.models import deployment
+    from lib.reports import report
 
-    print(registry.table())
+    folder = deployment.export(
+        options.run_dir,
+        options.out,
+        keep_vocabulary=options.keep_vocabulary,
+        max_loss=options.max_loss,
+        force=options.force,
+    )
+    if options.out is None:
+        report.write(options.run_dir)  # its front page shows the model
+    print(folder)
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from lib.models import SentimentModel, labelling
+
+    if options.files and not options.text:
+        if options.out is None:
+            raise UserError("--out: name the file that the labels go to")
+        for path in labelling.label_files(
+            options.model,
+            options.files,
+            options.out,
+            text_column=options.text_column,
+            on_error=options.on_error,
+            force=options.force,
+        ):
+            print(path)
+        return 0
+    if options.files or options.out:
+        raise UserError("give either FILE and --out, or --text, or lines on standard input")
+    model = SentimentModel(options.model)
+    for line in labelling.label_lines(model, options.text or sys.stdin):
+        print(line, flush=True)
     return 0
 
 

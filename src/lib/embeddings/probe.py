@@ -78,7 +78,7 @@ def fit(
     token_ids = encoder.tokenize(validation["text"].tolist())
     probabilities, _ = predict(encoder, token_ids, **on)
     labels = validation["label"].to_numpy()
-    chosen["temperature"] = calibrate(encoder.probe, probabilities, labels)
+    chosen["temperature"] = calibrate(encoder.last_layer, probabilities, labels)
     save_classifier(encoder, folder)
     write_json(folder / "probe.json", chosen)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 NEW_LAYERS = ("classifier", "pooler")  # what no pretrained encoder brings along
@@ -53,11 +52,11 @@ def start_as_identity(model: nn.Module, missing: Collection[str]) -> None:
     So the last layer sees the pretrained vector at first, not a random projection of it.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and f"{name}.weight" in missing:
-            if module.in_features == module.out_features:
-                nn.init.eye_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        square = isinstance(module, nn.Linear) and module.in_features == module.out_features
+        if square and f"{name}.weight" in missing:
+            nn.init.eye_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def keep_head_float32(model: Any) -> None:

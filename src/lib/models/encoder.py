@@ -64,6 +64,11 @@ class Encoder:
         """Dimensions of the pooled vector."""
         return self.model.config.hidden_size
 
+    @property
+    def last_layer(self) -> torch.nn.Linear:
+        """The layer that gives the logits."""
+        return self.probe or last_layer(self.model)
+
     def tokenize(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids of each text, int32, special tokens included, cut at `max_tokens`."""
         if not texts:
@@ -94,10 +99,11 @@ def new_classifier(
     model, tokenizer = load_pretrained(base_model, revision, dtype=torch.float32)
     if hasattr(model.config, "classifier_pooling"):
         model.config.classifier_pooling = pooling
-    layer = last_layer(model)
-    torch.nn.init.normal_(layer.weight, std=0.02, generator=torch.Generator().manual_seed(seed))
-    torch.nn.init.zeros_(layer.bias)
-    return Encoder(model, tokenizer, _allowed_tokens(model.config, max_tokens), pooling)
+    encoder = Encoder(model, tokenizer, _allowed_tokens(model.config, max_tokens), pooling)
+    generator = torch.Generator().manual_seed(seed)
+    torch.nn.init.normal_(encoder.last_layer.weight, std=0.02, generator=generator)
+    torch.nn.init.zeros_(encoder.last_layer.bias)
+    return encoder
 
 
 def load_pretrained(

@@ -18,49 +18,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lib.models import batching
+from lib.models.batching import CPU_TOKENS_PER_BATCH, MAX_PADDING, token_budget_batches
 from lib.models.classifier import classify, keep_head_float32, last_layer
 from lib.models.encoder import Encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MAX_PADDING = 0.05  # share of a batch's tokens
-CPU_TOKENS_PER_BATCH = 512  # what stays in a core's cache; 2048 is 5% slower
 GPU_TOKENS_PER_BATCH = 32_768
 MAX_WORKERS = 16  # beyond, the interpreter's lock would be the limit: workers get several cores
 
 
 def pad(token_ids: list[np.ndarray], pad_id: int, device: torch.device) -> dict[str, Tensor]:
-    """input_ids and attention_mask, int64 [n, longest], padded on the right."""
-    lengths = np.array([len(row) for row in token_ids])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids = np.full(mask.shape, pad_id, dtype=np.int64)
-    ids[mask] = np.concatenate(token_ids)
-    arrays = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    """`lib.models.batching.pad` as tensors on a device."""
+    arrays = batching.pad(token_ids, pad_id)
     return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
-
-
-def token_budget_batches(
-    lengths: np.ndarray, tokens_per_batch: int, max_padding: float = 1.0
-) -> Iterator[np.ndarray]:
-    """Indices of texts, longest first, each batch with at most `tokens_per_batch` padded tokens.
-
-    Every index comes exactly once; a text longer than the budget gets a batch of its own.
-
-    Args:
-        lengths: tokens per text, int [n].
-        max_padding: a batch ends before its share of padding is larger than this.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
-        batch = order[start : start + max(1, tokens_per_batch // longest)]
-        # texts only get shorter, so the share of padding only grows
-        filled = np.cumsum(lengths[batch]) / (longest * np.arange(1, len(batch) + 1))
-        batch = batch[: max(1, np.count_nonzero(filled >= 1 - max_padding))]
-        yield batch
-        start += len(batch)
 
 
 class Predictor:

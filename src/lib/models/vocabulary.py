@@ -21,7 +21,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from lib.data import cleaning, readers
 from lib.errors import UserError
 from lib.files import atomic_folder
+from lib.models.batching import batched
 from lib.models.encoder import load_pretrained, save_pretrained
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -72,14 +73,31 @@ def trim(
                 "outputs/RUN/01_gold_data/tables/corpus/*.parquet"
             )
     model, tokenizer = load_pretrained(base_model, dtype="auto")
+    trimmed, summary = cut(model, tokenizer, files, min_count=min_count, max_size=max_size)
+    with atomic_folder(out) as building:
+        save_pretrained(model, trimmed, building)
+    return summary
+
+
+def cut(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    files: list[Path],
+    *,
+    min_count: int = 1,
+    max_size: int | None = None,
+) -> tuple[PreTrainedTokenizerFast, str]:
+    """Cut a model in place to the tokens that files use; the new tokenizer, and what `trim` says.
+
+    Args:
+        files, min_count, max_size: see `trim`.
+    """
     before = _size(model)
     counts = count_tokens(tokenizer, _texts(files))
     kept = select_tokens(tokenizer, counts, min_count=min_count, max_size=max_size)
     trim_model(model, kept)
-    with atomic_folder(out) as building:
-        save_pretrained(model, trim_tokenizer(tokenizer, kept), building)
     coverage = counts[kept].sum() / max(1, counts.sum())
-    return (
+    return trim_tokenizer(tokenizer, kept), (
         f"before: {before}\nafter:  {_size(model)}\n"
         f"{coverage:.2%} of the corpus's tokens are kept as they are"
     )
@@ -92,8 +110,7 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> np
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    waiting = iter(texts)
-    while batch := list(islice(waiting, BATCH)):
+    for batch in batched(texts, BATCH):
         for encoded in backend.encode_batch_fast(batch, add_special_tokens=False):
             np.add.at(counts, encoded.ids, 1)
     return counts

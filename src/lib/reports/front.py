@@ -9,6 +9,7 @@ from typing import Any
 
 from lib.artefacts import read_metrics
 from lib.evaluation.comparison import ALL_AUDIT
+from lib.models.deployment import exported
 from lib.parameters import CHAPTERS, STEPS
 from lib.reports.chapters import Chapter
 
@@ -25,6 +26,7 @@ def values(run_dir: Path, chapters: list[Chapter]) -> dict[str, Any]:
         "run_dir": run_dir,
         "chapters": chapters,
         "headline": side_by_side(headline(rows), ("dataset", "split", "texts"), "model"),
+        "model": exported(run_dir),
         "changed": differences(parameters(chapters), DEFAULTS),
     }
 

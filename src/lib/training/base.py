@@ -12,7 +12,6 @@ from accelerate import PartialState
 from lib.files import atomic, write_json
 from lib.models.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.models.inference import predict
-from lib.models.classifier import last_layer
 from lib.models.temperature import calibrate
 from lib.training.batches import LengthBatches
 from lib.training.trainer import Plan, Texts, fit
@@ -82,7 +81,7 @@ def fit_temperature(encoder: Encoder, validation: Texts, on: dict[str, Any]) -> 
         on: as `lib.models.encoder.hardware` gives it.
     """
     probabilities, _ = predict(encoder, validation.token_ids, **on)
-    return calibrate(last_layer(encoder.model), probabilities, validation.labels)
+    return calibrate(encoder.last_layer, probabilities, validation.labels)
 
 
 def leave(folder: Path, encoder: Encoder, history: pd.DataFrame, about: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline, make_union
+from sklearn.pipeline import Pipeline, make_pipeline, make_union
 
 from lib.metrics import evaluate
 
@@ -16,23 +16,13 @@ from lib.metrics import evaluate
 def floor(
     train: pd.DataFrame, test: pd.DataFrame, *, split: str, samples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Rows of metrics.json: the majority class, and TF-IDF with logistic regression.
-
-    TF-IDF of words (1-2) and of characters within words (3-5).
+    """Rows of metrics.json: the majority class, and `tfidf`.
 
     Args:
         train, test: text and label; split: of the test texts.
         samples, seed: of the bootstrap.
     """
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=3, sublinear_tf=True)
-    models = {
-        "majority class": DummyClassifier(),
-        "TF-IDF": make_pipeline(
-            make_union(words, letters),
-            LogisticRegression(C=3, max_iter=1000, class_weight="balanced"),
-        ),
-    }
+    models = {"majority class": DummyClassifier(), "TF-IDF": tfidf()}
     return [
         row
         for name, model in models.items()
@@ -46,3 +36,11 @@ def floor(
             seed=seed,
         )
     ]
+
+
+def tfidf() -> Pipeline:
+    """Logistic regression on TF-IDF of words (1-2) and of characters within words (3-5)."""
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=3, sublinear_tf=True)
+    regression = LogisticRegression(C=3, max_iter=1000, class_weight="balanced")
+    return make_pipeline(make_union(words, letters), regression)

@@ -1,0 +1,54 @@
+"""Batches of texts of like length, in numpy alone: what predicts without torch starts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+Item = TypeVar("Item")
+MAX_PADDING = 0.05  # share of a batch's tokens
+CPU_TOKENS_PER_BATCH = 512  # what stays in a core's cache; 2048 is 5% slower
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of at most `size` items, in order."""
+    waiting = iter(items)
+    while piece := list(islice(waiting, size)):
+        yield piece
+
+
+def pad(
+    token_ids: Sequence[Sequence[int]] | Sequence[np.ndarray], pad_id: int
+) -> dict[str, np.ndarray]:
+    """input_ids and attention_mask, int64 [n, longest], padded on the right."""
+    lengths = np.array([len(row) for row in token_ids])
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    ids[mask] = np.concatenate(token_ids)
+    return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+
+
+def token_budget_batches(
+    lengths: np.ndarray, tokens_per_batch: int, max_padding: float = 1.0
+) -> Iterator[np.ndarray]:
+    """Indices of texts, longest first, each batch with at most `tokens_per_batch` padded tokens.
+
+    Every index comes exactly once; a text longer than the budget gets a batch of its own.
+
+    Args:
+        lengths: tokens per text, int [n].
+        max_padding: a batch ends before its share of padding is larger than this.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        batch = order[start : start + max(1, tokens_per_batch // longest)]
+        # texts only get shorter, so the share of padding only grows
+        filled = np.cumsum(lengths[batch]) / (longest * np.arange(1, len(batch) + 1))
+        batch = batch[: max(1, np.count_nonzero(filled >= 1 - max_padding))]
+        yield batch
+        start += len(batch)

@@ -1,0 +1,72 @@
+"""The model card: what a run says of its model, as the README.md of the exported folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from lib import LABELS
+from lib.artefacts import read_manifest, read_metrics
+from lib.data.registry import REGISTRY
+from lib.files import write_text
+from lib.metrics import with_interval
+from lib.models import embedded
+
+FREE = {"MIT", "Apache-2.0"}
+_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|#$~<"})
+
+
+def write(folder: Path, about: dict[str, Any], run_dir: Path) -> None:
+    """Write README.md, with the metadata that the Hugging Face hub reads.
+
+    Args:
+        about: content of export.json; run_dir: the run that the model is of.
+    """
+    manifests = {
+        step: read_manifest(run_dir, step)
+        for step in ("01_gold_data", "02_base_classifier", "05_metric_learning")
+    }
+    gold, base, final = (manifest["parameters"] for manifest in manifests.values() if manifest)
+    sources = [REGISTRY[name] for name in gold["sources"]]
+    base_model, licence = base_model_of(base["base_model"])
+    labelled = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
+    licences = {licence, *(source.licence for source in sources)}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lib.models"), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "interval": lambda value: with_interval(value["value"], value["low"], value["high"]),
+        "text": lambda value: " ".join(str(value).split()).translate(_MARKS),
+    }
+    text = environment.get_template("model_card.md.j2").render(
+        about=about,
+        labels=LABELS,
+        licence=licence.lower() if len(licences) == 1 and licences <= FREE else "other",
+        base_model=base_model,
+        base_licence=licence,
+        sources=sources,
+        counts=labelled["split"].value_counts().to_dict(),
+        gold=gold,
+        base=base,
+        final=final,
+        figures=[
+            row
+            for row in read_metrics(run_dir, "06_final_eval")
+            if (row["name"], row["model"]) == ("macro_f1", "final")
+            and row["split"] in ("test", "audit")
+        ],
+        sample="sample" in gold["sources"],
+    )
+    write_text(folder / "README.md", text)
+
+
+def base_model_of(name: str) -> tuple[str, str]:
+    """The hub's name of a base model, and its licence; of a local directory only its last part."""
+    if name == embedded.EMBEDDED_NAME:
+        return "intfloat/multilingual-e5-small", "MIT"
+    if Path(name).expanduser().is_dir():
+        return Path(name).name, "see where it comes from"
+    return name, "see its page on the hub"

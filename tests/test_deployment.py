@@ -1,0 +1,172 @@
+"""The exported model does what the run's model does, in each format, and says what it costs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import LABELS
+from lib.data.tables import write_corpus
+from lib.errors import UserError
+from lib.files import read_json, write_json
+from lib.models import SentimentModel, deployment, onnx_export
+from lib.models.encoder import load_classifier
+from lib.models.inference import predict
+from lib.training import base
+from test_trainer import base_options, toy
+
+CPU = {"dtype": torch.float32, "device": torch.device("cpu")}
+KINDS = ("tiny_checkpoint", "tiny_bert")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def run_dir(request, tmp_path_factory) -> Path:
+    """As much of a run as an export reads; its model is trained."""
+    run = tmp_path_factory.mktemp("run")
+    gold = pd.concat(
+        toy(60, seed).assign(split=split)
+        for seed, split in enumerate(("train", "validation", "test"))
+    ).reset_index(drop=True)
+    tables = run / "01_gold_data" / "tables"
+    tables.mkdir(parents=True)
+    gold.assign(text_id=gold.index.astype(str)).to_parquet(tables / "gold.parquet")
+    (tables / "corpus").mkdir()
+    corpus = toy(90, 7).assign(text_id="x", source="made up", audit_label=None)
+    write_corpus(corpus, tables / "corpus" / "part-00000.parquet")
+    checkpoint = request.getfixturevalue(request.param)
+    model = run / "05_metric_learning" / "model"
+    model.mkdir(parents=True)
+    options = base_options(base_model=checkpoint, max_tokens=200, epochs=6)
+    base.train(model, gold=tables / "gold.parquet", **options)
+    parameters = {
+        "sources": ["sample"],
+        "seed": 0,
+        "base_model": checkpoint,
+        "epochs": 6,
+        "steps": 9,
+    }
+    for step in deployment.STEPS:
+        write_json(run / step / "manifest.json", {"parameters": parameters})
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir: Path, tmp_path_factory) -> Path:
+    return deployment.export(run_dir, tmp_path_factory.mktemp("out") / "model", max_loss=0.05)
+
+
+def test_every_format_gives_the_models_probabilities(run_dir, exported):
+    """Also for texts of each length, longer than the local attention window."""
+    original = load_classifier(run_dir / "05_metric_learning" / "model")
+    words = toy(600, 3)["text"].tolist()
+    texts = [*words[:30], *(" ".join(words[i : i + 40]) for i in range(4)), "да 😊"]
+    ids = original.tokenize(texts)
+    assert max(map(len, ids)) == 200 > 2 * 64
+    expected, pooled = predict(original, ids, **CPU)
+    checkpoint = load_classifier(exported)
+    found, vectors = predict(checkpoint, checkpoint.tokenize(texts), **CPU)
+    np.testing.assert_allclose(found[:-1], expected[:-1], atol=1e-5)
+    np.testing.assert_allclose(vectors[:-1], pooled[:-1], atol=1e-4)
+    onnx = SentimentModel(exported, deployment.FLOAT32).predict_proba(texts)
+    np.testing.assert_allclose(onnx, found, atol=1e-4)
+    int8 = SentimentModel(exported, deployment.INT8).predict_proba(texts)
+    assert np.abs(int8 - found).max() < 0.2 and not np.allclose(int8, found, atol=1e-6)
+    assert SentimentModel(exported).predict(texts) == [LABELS[i] for i in int8.argmax(1)]
+
+
+def test_what_was_measured_is_written(run_dir, exported):
+    about = read_json(exported / "export.json")
+    rows = {row["model"]: row for row in about["measured"]}
+    assert list(rows) == ["PyTorch float32", "ONNX float32", "ONNX int8"]
+    assert rows["PyTorch float32"]["macro_f1"]["value"] > 0.8
+    assert rows["ONNX float32"]["equal_labels"] == 1
+    assert rows["ONNX int8"]["difference"]["value"] >= -0.05
+    assert rows["ONNX int8"]["in_float"] in onnx_export.LEVELS
+    test = deployment.test_texts(run_dir / "01_gold_data" / "tables" / "gold.parquet", 0)
+    found = SentimentModel(exported).predict_proba(test["text"]).argmax(1)
+    assert rows["ONNX int8"]["texts"] == len(test) == 60
+    from sklearn.metrics import f1_score
+
+    expected = f1_score(test["label"], found, average="macro")
+    assert rows["ONNX int8"]["macro_f1"]["value"] == pytest.approx(expected)
+    readme = (exported / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith("---\nlanguage: ru\n") and "| ONNX int8 | " in readme
+    assert str(run_dir) not in readme and "{{" not in readme
+    weights = deployment.size(run_dir / "05_metric_learning" / "model")
+    assert deployment.size(exported) <= weights
+
+
+def test_int8_that_loses_too_much_is_not_written(run_dir, tmp_path, caplog):
+    out = deployment.export(run_dir, tmp_path / "model", max_loss=-1.0)
+    assert not (out / deployment.INT8).exists() and (out / deployment.FLOAT32).exists()
+    assert "no int8 file: it would lose more than -1.0" in caplog.text
+    assert "model.onnx" in (out / "README.md").read_text(encoding="utf-8")
+    assert len(SentimentModel(out).predict(["плохо"])) == 1
+
+
+def test_an_export_is_kept_or_said_to_be_there(run_dir, exported, tmp_path):
+    before = (exported / "export.json").stat().st_mtime_ns
+    assert deployment.export(run_dir, exported, max_loss=0.05) == exported
+    assert (exported / "export.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"--out: .* is there already"):
+        deployment.export(run_dir, exported, max_loss=0.04)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"--out: .* is there already"):
+        deployment.export(run_dir, tmp_path / "other")
+    with pytest.raises(UserError, match="01_gold_data is not complete"):
+        deployment.export(tmp_path, tmp_path / "new")
+
+
+def test_the_cards_lines_for_onnx_run_with_two_packages(exported):
+    """The model card's own code, where nothing but ONNX Runtime and tokenizers can be imported."""
+    readme = (exported / "README.md").read_text(encoding="utf-8")
+    (code,) = (c for c in re.findall(r"```python\n(.*?)```", readme, re.S) if "onnxruntime" in c)
+    blocked = "import sys\nfor name in ('lib', 'torch', 'transformers'): sys.modules[name] = None\n"
+    code = blocked + code.replace("PATH", str(exported))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == SentimentModel(exported).predict(["Отличный магазин!"])
+
+
+def test_onnx_needs_neither_torch_nor_transformers(exported):
+    code = (
+        "import sys\nfrom lib.models import SentimentModel\n"
+        f"print(SentimentModel({str(exported)!r}).predict(['плохо', 'спасибо'])[1])\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in LABELS
+
+
+def test_stock_transformers_open_the_exported_folder(exported):
+    code = (
+        "import sys, json\nsys.modules['lib'] = None\nfrom transformers import pipeline\n"
+        f"model = pipeline('text-classification', model={str(exported)!r})\n"
+        "print(json.dumps(model(['плохо', 'спасибо ' * 900], truncation=True)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    torch_model = load_classifier(exported)
+    ids = torch_model.tokenize(["плохо", "спасибо " * 900])
+    expected = predict(torch_model, ids, **CPU)[0]
+    assert [row["label"] for row in found] == [LABELS[i] for i in expected.argmax(1)]
+    np.testing.assert_allclose([row["score"] for row in found], expected.max(1), atol=1e-5)
+
+
+def test_no_model_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no model is there; name a run"):
+        SentimentModel(tmp_path)
+    for name in ("config.json", "tokenizer.json", "onnx/model.onnx"):
+        path = tmp_path / "broken" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match="not a readable model"):
+        SentimentModel(tmp_path / "broken")

@@ -1,0 +1,189 @@
+"""Files come out as they went in, with labels; what goes wrong is named and loses nothing."""
+
+import io
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import LABELS, __main__
+from lib.errors import UserError
+from lib.models import labelling, sentiment
+from lib.models.encoder import new_classifier, save_classifier
+from lib.models.labelling import ADDED, label_files
+from lib.models.sentiment import SentimentModel
+from test_trainer import toy
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bert, tmp_path_factory):
+    """A checkpoint with random weights; torch runs it."""
+    folder = tmp_path_factory.mktemp("model")
+    save_classifier(new_classifier(tiny_bert, pooling="mean", max_tokens=64, seed=0), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    for module in (labelling, sentiment):
+        monkeypatch.setattr(module, "PIECE", 7)
+
+
+def texts(count: int = 30) -> pd.DataFrame:
+    frame = pd.DataFrame({"id": range(count), "text": toy(count, 0)["text"]})
+    frame.loc[3, "text"] = 'кавычки "внутри", запятая\tи табуляция'
+    return frame
+
+
+WRITERS = {
+    "csv": lambda frame, path: frame.to_csv(path, index=False),
+    "tsv": lambda frame, path: frame.to_csv(path, index=False, sep="\t"),
+    "csv.gz": lambda frame, path: frame.to_csv(path, index=False),
+    "jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "parquet": lambda frame, path: frame.to_parquet(path),
+}
+READERS = {
+    "csv": pd.read_csv,
+    "tsv": lambda path: pd.read_csv(path, sep="\t"),
+    "csv.gz": pd.read_csv,
+    "jsonl": lambda path: pd.read_json(path, lines=True),
+    "parquet": pd.read_parquet,
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_rows_and_columns_stay_and_labels_are_added(model, tmp_path, kind):
+    frame = texts()
+    WRITERS[kind](frame, tmp_path / f"in.{kind}")
+    out = tmp_path / f"out.{kind}"
+    assert label_files(model, [tmp_path / f"in.{kind}"], out) == [out]
+    found = READERS[kind](out)
+    pd.testing.assert_frame_equal(found[["id", "text"]], frame, check_dtype=False)
+    assert list(found.columns) == ["id", "text", *ADDED]
+    expected = SentimentModel(model).predict_proba(frame["text"])
+    np.testing.assert_allclose(found[list(ADDED[1:])], expected, atol=1e-4)
+    assert found["label"].tolist() == [LABELS[i] for i in expected.argmax(1)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([f"in.{kind}", out.name])
+
+
+def test_a_column_of_the_same_name_stays(model, tmp_path):
+    texts().assign(label="мой").to_csv(tmp_path / "in.csv", index=False)
+    (out,) = label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    found = pd.read_csv(out)
+    assert set(found["label"]) == {"мой"} and set(found["predicted_label"]) <= set(LABELS)
+
+
+def test_an_interrupted_call_goes_on(model, tmp_path, monkeypatch):
+    texts().to_csv(tmp_path / "in.csv", index=False)
+    predicted = []
+    original = SentimentModel.predict_proba
+
+    def counted(self, given):
+        given = list(given)
+        if len(predicted) == 14:
+            raise KeyboardInterrupt
+        predicted.extend(given)
+        return original(self, given)
+
+    monkeypatch.setattr(SentimentModel, "predict_proba", counted)
+    with pytest.raises(KeyboardInterrupt):
+        label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    monkeypatch.setattr(SentimentModel, "predict_proba", original)
+    seen = []
+    monkeypatch.setattr(
+        SentimentModel,
+        "predict_proba",
+        lambda self, given: original(self, [seen.append(text) or text for text in given]),
+    )
+    (out,) = label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    assert predicted + seen == texts()["text"].tolist()
+    expected = original(SentimentModel(model), texts()["text"])
+    np.testing.assert_allclose(pd.read_csv(out)[list(ADDED[1:])], expected, atol=1e-4)
+
+
+def test_broken_rows_are_named_and_not_lost(model, tmp_path, caplog):
+    path = tmp_path / "in.csv"
+    path.write_text('text,id\nплохо,1\nмного,2,полей\n,3\n"в две\nстроки",4\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"in\.csv, line 3: 3 fields, expected 2; .*--on-error"):
+        label_files(model, [path], tmp_path / "out.csv")
+    assert list(tmp_path.iterdir()) == [path]
+    label_files(model, [path], tmp_path / "out.csv", on_error="empty")
+    found = pd.read_csv(tmp_path / "out.csv", dtype=str)
+    assert found["id"].tolist() == ["1", "2,полей", "3", "4"]
+    assert found["label"].notna().tolist() == [True, False, False, True]
+    assert "line 4: no text in column 'text'" in caplog.text
+    lines = tmp_path / "in.jsonl"
+    lines.write_text('{"text": "плохо"}\n{"text":\n[1]\n{"text": null, "id": 5}\n', "utf-8")
+    label_files(model, [lines], tmp_path / "out.jsonl", on_error="empty")
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert [row["label"] is None for row in rows] == [False, True, True, True]
+    assert rows[1]["line"] == '{"text":' and rows[2]["line"] == [1] and rows[3]["id"] == 5
+
+
+def test_bad_input_is_one_message(model, tmp_path):
+    def write(name: str, content: bytes):
+        (tmp_path / name).write_bytes(content)
+        return tmp_path / name
+
+    good = write("good.csv", "text\nплохо\n".encode())
+    for file, out, message in (
+        (write("empty.csv", b""), "out.csv", "empty.csv: no column 'text'"),
+        (write("header.csv", b"text\n"), "out.csv", "header.csv has no rows"),
+        (
+            write("other.csv", b"review\nx\n"),
+            "out.csv",
+            "no column 'text'; it has review; .*--text",
+        ),
+        (write("cp.csv", "text\nплохо\n".encode("cp1251")), "out.csv", "line 2: not UTF-8"),
+        (write("p.parquet", b"PAR1"), "out.parquet", "p.parquet: not readable as Parquet"),
+        (tmp_path / "none.csv", "out.csv", "none.csv: no such csv"),
+        (good, "out.parquet", r"must end in \.csv"),
+        (good, "good.csv", "good.csv is there already"),
+    ):
+        with pytest.raises(UserError, match=message):
+            label_files(model, [file], tmp_path / out)
+    label_files(model, [good], tmp_path / "out.csv")
+    with pytest.raises(UserError, match="--force"):
+        label_files(model, [good], tmp_path / "out.csv")
+    label_files(model, [good], tmp_path / "out.csv", force=True)
+
+
+def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
+    texts().to_csv(tmp_path / "in.csv", index=False)
+
+    def full(*_, **__):
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labelling, "_write_lines", full)
+        with pytest.raises(UserError, match=r"out\.csv: cannot be written \(No space left"):
+            label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+    label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 30
+
+
+def test_the_command(model, tmp_path, capsys, monkeypatch):
+    texts().to_csv(tmp_path / "a.csv", index=False)
+    texts().to_csv(tmp_path / "b.csv", index=False)
+    files = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    assert __main__.main(["predict", str(model), *files, "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.csv", "b.csv"]
+    capsys.readouterr()
+    assert __main__.main(["predict", str(model), "--text", "плохо\nочень"]) == 0
+    label, *probabilities, text = capsys.readouterr().out.rstrip("\n").split("\t")
+    assert label in LABELS and text == "плохо очень"
+    assert sum(map(float, probabilities)) == pytest.approx(1, abs=2e-4)
+    monkeypatch.setattr("sys.stdin", io.StringIO("хорошо\nплохо\n"))
+    assert __main__.main(["predict", str(model)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert __main__.main(["predict", str(tmp_path), "--text", "плохо"]) == 2
+    assert __main__.main(["predict", str(model), files[0]]) == 2
+
+
+def test_a_very_long_text(model):
+    found = SentimentModel(model).predict_proba(["очень плохо " * 100_000, ""])
+    assert found.shape == (2, 3) and np.isfinite(found).all()
