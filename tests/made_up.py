@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.feature_extraction.text import CountVectorizer
 
 from lib.data import cleaning, corpus, sources
-from lib.data.counts import Counts
+from lib.data.counts import fates_table
 from lib.data.registry import REGISTRY
 from lib.data.sources import COLUMNS, Portion
 from lib.data.tables import read_corpus
@@ -52,7 +52,7 @@ def table(texts, label=None, role="corpus", source="s", split=None, group=None):
     frame["label"] = label
     frame["original_label"] = ""
     frame["source"], frame["group"] = source, group or source
-    frame["role"], frame["split"], frame["left_out"] = role, split, None
+    frame["role"], frame["split"] = role, split
     return frame.astype(object)[COLUMNS]
 
 
@@ -105,20 +105,18 @@ def portions(*frames, russian=True):
     ]
 
 
-def run(folder, given, on_part=None, **changes):
-    """`corpus.prepare` on given portions: the counts and what prepared.json holds."""
-    options = {"on_part": on_part} if on_part else {}
+def run(folder, given, **changes):
+    """`corpus.prepare` on given portions: what prepared.json holds."""
     parameters = GoldDataParams(**changes).model_dump(mode="json")
-    with mock.patch.object(sources, "portions", lambda params: (given, {})):
-        corpus.prepare(folder, parameters=parameters, contents={"a": "b"}, **options)
-    prepared = read_json(folder / corpus.SUMMARY)
-    return Counts.from_json(prepared["counts"]), prepared
+    with mock.patch.object(sources, "portions", lambda params: given):
+        corpus.prepare(folder, parameters=parameters, contents={"a": "b"})
+    return read_json(folder / corpus.SUMMARY)
 
 
 def prepare(*frames, **changes):
-    """Gold, corpus and the table of counts of a run of step 01 on these frames."""
+    """Gold, corpus and the table of fates of a run of step 01 on these frames."""
     with tempfile.TemporaryDirectory() as name:
-        counts = run(Path(name), portions(*frames), **changes)[0].table()
+        counts = fates_table(run(Path(name), portions(*frames), **changes)["counts"])
         gold = pd.read_parquet(Path(name) / "gold.parquet")
         unlabelled = read_corpus(Path(name) / "corpus")
         assert not (Path(name) / corpus.WORK).exists()

@@ -52,12 +52,10 @@ def test_corpus_counts_the_planted_copies(capsys):
     assert counts["duplicate in corpus"] == pytest.approx(2000 * corpus.COPIES, rel=0.35)
 
 
-def test_blocks_share_out_the_seconds_of_parts():
-    block = corpus.BLOCK
-    log = [("read", block // 2, 1.0), ("gold", 9, 50.0), ("read", block, 4.0)]
-    log += [("read", block // 2, 3.0), ("compare", block, 7.0)]
+def test_blocks_are_the_parts_of_one_file_of_each_format():
+    log = [("read", 1.0)] * 8 + [("gold", 50.0)] + [("read", 2.0)] * 3 + [("compare", 7.0)]
     found = corpus.blocks(log)
-    assert found["read"].tolist() == [3.0, 5.0] and found["compare"].tolist()[0] == 7.0
+    assert found["read"].tolist() == [8.0, 6.0] and found["compare"].tolist()[0] == 7.0
 
 
 def test_scale_measures_every_stage(capfd):

@@ -1,64 +1,45 @@
 import json
 
 import pandas as pd
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import pytest
 
-from lib.data import counts as counts_module
-from lib.data.counts import Counts
-
-
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), min_size=1))
-@settings(max_examples=40)
-def test_drop_counts(rows):
-    """Two drops in a row: every row is counted exactly once, under the first that takes it."""
-    frame = pd.DataFrame(rows, columns=["source", "one", "two"])
-    counts = Counts()
-    counts.add("read", frame["source"])
-    left = counts.drop(frame, frame["one"], "first")
-    left = counts.drop(left, left["two"], "second")
-    counts.add("kept", left["source"])
-    found = counts.table()
-    for source in set(frame["source"]):
-        mine = [(one, two) for name, one, two in rows if name == source]
-        expected = {
-            "read": len(mine),
-            "first": sum(one for one, _ in mine),
-            "second": sum(two and not one for one, two in mine),
-            "kept": sum(not one and not two for one, two in mine),
-        }
-        row = found.loc[source].to_dict()
-        assert {name: row.get(name, 0) for name in expected} == expected
+from lib.data import counts
+from lib.data.counts import FATES, LABEL_COLUMNS, count, fates_table, labels_table
 
 
-def labelled(source, labels):
-    frame = pd.DataFrame({"original_label": labels})
+def rows(source, labels, fates):
+    frame = pd.DataFrame({"original_label": labels, "fate": fates})
     return frame.assign(source=source, role="gold", label="neutral", group="sample")
 
 
+PARTS = [
+    rows("a", ["1", "2"], ["kept as gold", "empty"]),
+    rows("b", ["1"], ["kept in corpus"]),
+    rows("a", ["2", None], ["kept as gold", "too short"]),
+]
+
+
 def test_counts_of_parts_add_up_and_survive_json():
-    whole, parts = Counts(), Counts()
-    for source, labels in (("a", ["1", "2"]), ("b", ["1"]), ("a", ["2", None])):
-        frame, part = labelled(source, labels), Counts()
-        for counts in (whole, part):
-            counts.add("read", frame["source"])
-            counts.add_labels(frame)
-            counts.drop(frame, frame["original_label"] == "1", "one")
-        parts.merge(Counts.from_json(json.loads(json.dumps(part.to_json()))))
-    assert parts.to_json() == whole.to_json()
-    assert parts.table().to_dict("index") == {
-        "a": {"read": 4, "one": 1},
-        "b": {"read": 1, "one": 1},
-    }
-    found = parts.labels().set_index(["source", "original_label"])["texts"].to_dict()
-    assert found == {("a", ""): 1, ("a", "1"): 1, ("a", "2"): 2, ("b", "1"): 1}
-    assert set(parts.labels()["group"]) == {"sample"}
+    found = json.loads(json.dumps(count(PARTS)))
+    assert found == count([pd.concat(PARTS)])
+    table = fates_table(found)
+    assert list(table) == ["read", "empty", "too short", "kept as gold", "kept in corpus"]
+    assert table.loc["a"].tolist() == [4, 1, 1, 2, 0]
+    assert table.loc["b"].tolist() == [1, 0, 0, 0, 1]
+    labels = labels_table(found).set_index(["source", "original_label"])["texts"].to_dict()
+    assert labels == {("a", ""): 1, ("a", "1"): 1, ("a", "2"): 2, ("b", "1"): 1}
+
+
+def test_a_fate_that_is_not_in_the_list_is_an_error():
+    with pytest.raises(ValueError, match="eaten"):
+        fates_table(count([rows("a", ["1"], ["eaten"])]))
+    assert len(set(FATES)) == len(FATES)
 
 
 def test_labels_without_end_are_counted_as_others(monkeypatch):
-    monkeypatch.setattr(counts_module, "MOST_LABELS", 3)
-    counts = Counts()
-    counts.add_labels(labelled("a", [*"aab", *map(str, range(10))]))
-    table = counts.labels().set_index("original_label")["texts"]
+    monkeypatch.setattr(counts, "MOST_LABELS", 3)
+    found = labels_table(count([rows("a", [*"aab", *map(str, range(10))], "empty")]))
+    assert list(found) == [*LABEL_COLUMNS, "texts"]
+    table = found.set_index("original_label")["texts"]
     assert table.sum() == 13 and len(table) == 4
     assert table["a"] == 2 and table["(others)"] == 9

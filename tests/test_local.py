@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.data import local, registry
+from lib.data import registry, sources
 from lib.errors import UserError
 from lib.parameters import GoldDataParams
 
@@ -14,14 +14,14 @@ def files_of(folder, names, source="local", **options):
     params = GoldDataParams(**{"sources": [source], "data_dir": str(folder)} | options)
     entries = {entry.name: entry for entry in registry.configured(params)}
     entry = entries.pop(source, registry.REGISTRY[source])
-    return {path.name: role for path, role in local.files(params, entry, entries.values())}
+    return {path.name: role for path, role in sources.local_files(params, entry, entries.values())}
 
 
 def test_bad_data_dir(tmp_path):
     for data_dir, message in (
-        (None, "data_dir: the source 'local' needs a folder with your files"),
+        (None, "data_dir: nothing is not a folder; the source 'local' reads its files"),
         (str(tmp_path / "нет"), "нет is not a folder"),
-        (str(tmp_path), r"no gold file .* matches .*_train.* \(files there: \['corpus.csv'\]\)"),
+        (str(tmp_path), r"'local' finds no \*_train.\* in .*; files .* may read: corpus.csv "),
     ):
         with pytest.raises(UserError, match=message):
             files_of(tmp_path, ["corpus.csv"], data_dir=data_dir)
@@ -30,7 +30,7 @@ def test_bad_data_dir(tmp_path):
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
 def test_default_patterns_take_every_format(tmp_path, kind):
     names = [f"{name}.{kind}" for name in ("a_test", "a_train", "b", "a_train_test")]
-    assert files_of(tmp_path, [*names, "notes.txt", "table.xlsx", "x.parquet.gz"]) == {
+    assert files_of(tmp_path, [*names, "notes.txt", "table.xlsx", "x.parquet.gz", "._b.csv"]) == {
         f"a_test.{kind}": "test",
         f"a_train_test.{kind}": "test",
         f"a_train.{kind}": "gold",
@@ -59,10 +59,15 @@ def test_names_need_not_say_gz(tmp_path):
 
 TWO = ["rusentiment_test.csv", "rusentiment_random_posts.csv"]
 BAD = [
-    ("a.csv b_train.csv", {"corpus_files": ["c.csv"]}, "corpus_files: no readable file c.csv"),
-    ("a_train.csv", {"gold_files": ["a_train.txt"]}, "no readable file a_train.txt"),
+    (
+        "a.csv b_train.csv",
+        {"corpus_files": ["c.csv"]},
+        "no c.csv in .* read: a.csv, b_train.csv ",
+    ),
+    ("a_train.csv", {"gold_files": ["a_train.txt"]}, "finds no a_train.txt in"),
+    ("a.csv", {"corpus_files": ["c.csv", "d.csv"]}, r"finds no c.csv and no d.csv and no \*_train"),
     ("a_train.csv a_train.csv.gz", {}, "a_train.csv and a_train.csv.gz; remove one"),
-    (" ".join(TWO), {"sources": ["local", "rusentiment"], "gold_files": TWO[1:]}, "other source's"),
+    (" ".join(TWO), {"sources": ["local", "rusentiment"], "gold_files": TWO[1:]}, "read: none"),
 ]
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from lib import LABELS
 from lib.data import hub as hub_module
-from lib.data import registry, sources
+from lib.data import sources
 from lib.data.registry import REGISTRY, configured
-from lib.errors import SourceUnavailable, UserError
+from lib.errors import UserError
 from lib.files import read_json
 from lib.parameters import GoldDataParams
 
@@ -35,11 +35,11 @@ EXPECTED = {
         ("ура, каникулы", "positive", "positive", GOLD, None),
         ("еду домой", "neutral", "neutral", GOLD, "test"),
     ],
-    "ru_tweetcorp": [
-        ('опять "пробки" утром', "negative", "negative", CORPUS, None),
-        ("сдала экзамен ура", "positive", "positive", CORPUS, None),
-        ("RT @user_c: лето (наконец) тут; ждали", "positive", "positive", CORPUS, None),
-    ],
+    "ru_tweetcorp": unlabelled(
+        'опять "пробки" утром :((',
+        "сдала экзамен :D ура)",
+        "RT @user_c: лето (наконец) тут; ждали =)",
+    ),
     "yandex_1m": unlabelled("Первое предложение.", "Второе «предложение», с запятой; и точкой."),
     "clapai_multilingual": [
         ("Отличный товар, беру второй раз", "positive", "positive", GOLD, None),
@@ -118,10 +118,9 @@ def params_of(name, **options):
 
 
 def rows_of(params, commits=Path("none")):
-    portions, _ = sources.portions(params)
-    rows = [row for portion in portions for row in portion.rows(commits)]
+    rows = [row for portion in sources.portions(params) for row in portion.rows(commits)]
     assert {row[4] for row in rows} == set(params.sources)
-    return [(*row[:3], *row[5:7]) for row in rows if row[7] is None]
+    return [(*row[:3], *row[5:7]) for row in rows if row[5] != "unlabelled"]
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "sample"])
@@ -152,7 +151,7 @@ def test_a_data_set_without_a_revision_is_read_at_one_commit(hub, tmp_path, monk
 
 def test_a_commit_that_cannot_be_asked_for():
     """The tests run with HF_HUB_OFFLINE=1."""
-    with pytest.raises(SourceUnavailable, match=r"cannot read clapAI/.*HF_HUB_OFFLINE, use local"):
+    with pytest.raises(UserError, match=r"cannot read clapAI/.*HF_HUB_OFFLINE, use local"):
         rows_of(params_of("clapai_multilingual"))
 
 
@@ -170,7 +169,6 @@ def test_renamed_columns_name_source_expected_and_found(name, monkeypatch):
         monkeypatch.setattr(hub_module, "commit", lambda source, commits: NEWEST)
         with pytest.raises(UserError) as error:
             rows_of(params_of(name))
-        assert not isinstance(error.value, SourceUnavailable)
         expected, found = str(error.value).split("found")
         for fragment in (f"'{name}'", source.hub_id, f"no column '{column}'", *source.columns):
             assert fragment in expected
@@ -207,23 +205,13 @@ def test_a_score_between_two_stars_is_no_label(tmp_path):
         rows_of(GoldDataParams(sources=["local"], data_dir=str(tmp_path), local_labels="stars"))
 
 
-def test_mapping_in_words():
-    assert REGISTRY["georeview"].mapping == "0 1 = negative; 2 = neutral; 3 4 = positive"
-    assert REGISTRY["rusentiment"].mapping.endswith("speech skip = none")
-    assert REGISTRY["cedr"].mapping == ""
-    lines = registry.table().splitlines()
-    assert len(lines) == len(REGISTRY) + 1
-    (line,) = (line for line in lines if line.startswith("georeview "))
-    assert "corpus, audit" in line and REGISTRY["georeview"].mapping in line
-
-
 # --- consistency ---------------------------------------------------------------------------------
 
 
 def test_every_entry_says_what_it_must():
     for name, source in REGISTRY.items():
         mapped = bool(source.labels or source.label_choices)
-        assert mapped == bool(source.label_column or source.label_is_file), name
+        assert mapped == bool(source.label_column), name
         assert source.role == CORPUS or mapped, name
         assert source.test_split is None or source.test_split in source.splits, name
         assert source.hub_id or source.files or name in ("sample", "local")

@@ -50,7 +50,7 @@ def test_wrong_step_choice_names_the_nearest(choice, named):
         (["-p", "04_cluster_purity.min_purity=1.5"], [">= 0.0 and <= 1.0", "got 1.5"]),
         (["-p", "sources=[smaple]"], ["smaple", "'sample'"]),
         (["-p", "sources=[sample, sample]"], ["listed twice"]),
-        (["-p", "sources=[local]"], ["data_dir", "needs a folder"]),
+        (["-p", "sources=[local]"], ["data_dir", "is not a folder"]),
         (["-p", "sources=[local]", "-p", "data_dir=/nowhere/at/all"], ["/nowhere/at/all"]),
         (["-p", "base_model=embedded:e5-large"], ["embedded:e5-large", "embedded:e5-small"]),
         (["-p", "start_model=nowhere"], ["nowhere"]),
@@ -121,14 +121,6 @@ def test_params_command_prints_yaml_that_loads_again(tmp_path, capsys):
     printed = tmp_path / "printed.yaml"
     printed.write_text(capsys.readouterr().out, encoding="utf-8")
     assert parameter_files.load(printed) == parameter_files.load(DEMO, ["seed=7"])
-
-
-def test_sources_command_lists_every_source(capsys):
-    from lib.data.registry import REGISTRY
-
-    assert main(["sources"]) == 0
-    listed = capsys.readouterr().out
-    assert all(name in listed for name in REGISTRY)
 
 
 def test_report_of_a_folder_without_notebooks(tmp_path, capsys):

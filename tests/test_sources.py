@@ -6,7 +6,7 @@ import pytest
 
 from lib.data import hub, sources
 from lib.data.registry import REGISTRY
-from lib.errors import SourceUnavailable, UserError
+from lib.errors import UserError
 from lib.parameters import GoldDataParams
 
 
@@ -22,8 +22,7 @@ def write(folder, name, content):
 
 def read(params):
     """Rows of all portions as dicts."""
-    portions, _ = sources.portions(params)
-    rows = [row for portion in portions for row in portion.rows(Path("none"))]
+    rows = [row for portion in sources.portions(params) for row in portion.rows(Path("none"))]
     return [dict(zip(sources.COLUMNS, row, strict=True)) for row in rows]
 
 
@@ -77,7 +76,6 @@ def test_values_arrive_as_written(tmp_path):
         "group": "local",
         "role": "gold",
         "split": None,
-        "left_out": None,
     }
 
 
@@ -87,17 +85,25 @@ def test_source_defaults_to_the_file_and_original_label_is_kept(tmp_path):
     assert (row["source"], row["label"], row["original_label"]) == ("отзывы_train", "neutral", "3")
 
 
+def test_what_a_file_says_of_its_rows_may_be_a_number_or_hostile(tmp_path):
+    lines = ['{"text": "а", "label": "neutral", "source": 0, "original_label": 0}']
+    lines += ['{"text": "б", "label": "neutral", "source": "\\ud800чат\\u202e"}']
+    write(tmp_path, "a_train.jsonl", "\n".join(lines))
+    found = [(row["source"], row["original_label"]) for row in read(local(tmp_path))]
+    assert found == [("0", "0"), ("чат", "neutral")]
+
+
 @pytest.mark.parametrize("choice", ["corpus", "drop"])
 def test_unlabelled_rows_of_gold_and_test_files(tmp_path, choice):
     write(tmp_path, "a_train.csv", "text,label\nс меткой,positive\nбез метки,\n")
     write(tmp_path, "a_test.csv", "text,label\nтест с меткой,positive\nтест без метки,\n")
     rows = read(local(tmp_path, unlabelled_gold=choice))
-    found = {row["text"]: (row["role"], row["split"], row["left_out"]) for row in rows}
+    found = {row["text"]: (row["role"], row["split"]) for row in rows}
     assert found == {
-        "с меткой": ("gold", None, None),
-        "тест с меткой": ("gold", "test", None),
-        "тест без метки": ("corpus", None, "unlabelled"),
-        "без метки": ("corpus", None, "unlabelled" if choice == "drop" else None),
+        "с меткой": ("gold", None),
+        "тест с меткой": ("gold", "test"),
+        "тест без метки": ("unlabelled", None),
+        "без метки": ("unlabelled" if choice == "drop" else "corpus", None),
     }
 
 
@@ -118,6 +124,15 @@ def test_fingerprint_follows_content_and_role(tmp_path):
     assert before != sources.fingerprint(local(tmp_path))
     hub = sources.fingerprint(GoldDataParams(sources=["ru_reviews"]))
     assert REGISTRY["ru_reviews"].revision in hub["ru_reviews"]
+
+
+def test_fingerprint_tells_files_of_one_name_apart(tmp_path):
+    """The sample has a gold.csv, too."""
+    write(tmp_path, "gold.csv", HEAD + GOOD)
+    params = local(tmp_path, sources=["local", "sample"], gold_files=["gold.csv"])
+    before = sources.fingerprint(params)
+    write(tmp_path, "gold.csv", HEAD + GOOD + GOOD)
+    assert sources.fingerprint(params) != before
 
 
 def test_fingerprint_follows_the_entries_of_the_registry(monkeypatch):
@@ -159,7 +174,6 @@ def test_label_outside_the_mapping(monkeypatch, name, label, expected):
     on_the_hub(monkeypatch, [{"text": "а", "label": label, "language": "ru"}])
     with pytest.raises(UserError) as error:
         read(GoldDataParams(sources=[name]))
-    assert not isinstance(error.value, SourceUnavailable)
     place = f"source '{name}': {REGISTRY[name].hub_id} split train, row 1, column label"
     assert f"{place}: {expected}" in str(error.value)
     assert "lib.data.registry" in str(error.value)
@@ -175,9 +189,8 @@ def test_whole_numbers_are_one_label_however_they_are_stored(monkeypatch, label)
 def test_labels_of_other_languages_do_not_matter(monkeypatch):
     rows = [{"text": "x", "label": "mixed", "language": "de"}] * 3
     on_the_hub(monkeypatch, [*rows, {"text": "да", "label": "positive", "language": "ru"}])
-    found = read(GoldDataParams(sources=["clapai_multilingual"]))[:4]
-    assert [row["left_out"] for row in found] == ["other language"] * 3 + [None]
-    assert [row["text"] for row in found] == [None] * 3 + ["да"]
+    found = read(GoldDataParams(sources=["clapai_multilingual"]))
+    assert [row["text"] for row in found] == ["да"] * 3  # one of each split
 
 
 def test_a_filter_that_no_row_passes_is_a_mistake(monkeypatch):
@@ -211,12 +224,12 @@ def test_without_network_the_error_says_what_to_do(monkeypatch, error, given):
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", stream)
-    with pytest.raises(SourceUnavailable) as caught:
+    with pytest.raises(UserError) as caught:
         read(GoldDataParams(sources=["ru_reviews"]))
     message = str(caught.value)
     for fragment in (
         *("'ru_reviews'", "ai-forever/ru-reviews-classification split train", "HF_HUB_OFFLINE"),
-        *(type(error).__name__, "sources: [local]", "skip_unavailable"),
+        *(type(error).__name__, "sources: [local]", "remove the source"),
     ):
         assert fragment in message
     assert "\n" not in message
@@ -252,7 +265,7 @@ def test_an_empty_hub_split_is_a_mistake(monkeypatch):
 def test_portions_are_files_and_splits_in_the_order_of_the_sources(tmp_path):
     for name in ("b_train.csv", "a_train.jsonl.gz", "c.tsv"):
         write(tmp_path, name, b"")
-    found, _ = sources.portions(local(tmp_path, sources=["terra", "local", "sample", "ru_reviews"]))
+    found = sources.portions(local(tmp_path, sources=["terra", "local", "sample", "ru_reviews"]))
     assert [(p.source.name, getattr(p.part, "name", p.part), p.role) for p in found] == [
         *(("terra", "train", "corpus"), ("terra", "dev", "corpus")),
         *(("local", "a_train.jsonl.gz", "gold"), ("local", "b_train.csv", "gold")),
@@ -264,7 +277,7 @@ def test_portions_are_files_and_splits_in_the_order_of_the_sources(tmp_path):
 
 def test_rows_are_read_when_they_are_asked_for(tmp_path):
     write(tmp_path, "a_train.csv", HEAD + GOOD * 2 + "Плохо,bad,чат\n")
-    ((portion,), _) = sources.portions(local(tmp_path))
+    (portion,) = sources.portions(local(tmp_path))
     rows = portion.rows(tmp_path)
     assert len(list(islice(rows, 2))) == 2
     with pytest.raises(UserError, match="line 4"):
@@ -282,20 +295,8 @@ def test_rows_are_read_when_they_are_asked_for(tmp_path):
 def test_files_that_must_be_fetched_and_are_not_there(tmp_path, name, missing):
     write(tmp_path, "rusentiment_test.csv", "label,text\n")
     write(tmp_path, "positive.csv", "")
-    sure = GoldDataParams(sources=["sample", name], data_dir=str(tmp_path))
-    with pytest.raises(SourceUnavailable) as error:
-        sources.check(sure)
-    for fragment in (f"'{name}'", missing, str(tmp_path), "skip_unavailable"):
+    with pytest.raises(UserError) as error:
+        sources.portions(GoldDataParams(sources=["sample", name], data_dir=str(tmp_path)))
+    citation = REGISTRY[name].citation
+    for fragment in (f"'{name}'", missing, str(tmp_path), citation, "remove the source"):
         assert fragment in str(error.value)
-
-    skipping = sure.model_copy(update={"skip_unavailable": True})
-    assert sources.fingerprint(skipping)[name] == "unavailable"
-    found, unavailable = sources.portions(skipping)
-    assert [portion.source.name for portion in found] == ["sample", "sample"]
-    assert unavailable == {name: str(error.value)}
-
-
-def test_your_own_missing_files_are_never_skipped(tmp_path):
-    with pytest.raises(UserError, match="no gold file") as error:
-        sources.check(local(tmp_path, skip_unavailable=True))
-    assert not isinstance(error.value, SourceUnavailable)

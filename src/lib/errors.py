@@ -7,10 +7,3 @@ class UserError(Exception):
     The message names the file, row, column or parameter and says what to do. The command
     line prints it without a traceback and ends with status 2.
     """
-
-
-class SourceUnavailable(UserError):
-    """A data set that must be fetched is not there: no hub, or no file that the registry declares.
-
-    With `skip_unavailable` a run goes on without it. Wrong columns and labels are never this error.
-    """

@@ -58,9 +58,6 @@ class GoldDataParams(StepParams):
         min_length=1,
         description="names from lib.data.registry; `sample` and `local` need no hub",
     )
-    skip_unavailable: bool = Field(
-        False, description="go on without data sets that must be fetched and are not there"
-    )
     data_dir: str | None = Field(
         None, description="folder of files (CSV, TSV, JSON lines, Parquet) for local sources"
     )

@@ -7,9 +7,9 @@ are those of a mixed corpus: seven in ten are short (median 15 words), three are
 150). Of the corpus texts 5% are copies with other case and punctuation, 5% near-copies, and 0.2%
 copies of gold texts.
 
-How to read it: a row is 100,000 texts, the last one what is left. Its seconds should stay the same:
-a column that grows is a stage that slows down with the size of the corpus. What is not done part by
-part is below the table.
+How to read it: a row is the parts of 100,000 texts, the last one gold. Its seconds should stay the
+same: a column that grows is a stage that slows down with the size of the corpus. What is not done
+part by part is below the table.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from common import alone
 
-from lib.data import corpus, sources
-from lib.data.counts import Counts
+from lib.data import corpus, duplicates, sources, staging
+from lib.data.counts import fates_table
 from lib.files import read_json
 from lib.parameters import GoldDataParams
 from lib.runs.steps import machine
@@ -36,8 +38,8 @@ FILE_ROWS = 25_000
 FORMATS = ("csv", "tsv", "jsonl.gz", "parquet")
 BLOCK = len(FORMATS) * FILE_ROWS  # one file of each format, so that blocks can be compared
 COPIES, NEAR_COPIES, LEAKS = 0.05, 0.05, 0.002
-Log = list[tuple[str, int, float]]
-"""Stage, rows and seconds of each part."""
+Log = list[tuple[str, float]]
+"""Stage and seconds."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,10 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
         size = sum(path.stat().st_size for path in (folder / "data").iterdir())
         print(f"{machine()}\n{options.texts:,} texts, {size / 1e9:.1f} GB, made in {seconds:.0f} s")
         log, seconds, peak = alone(prepare, folder, options.seed)
-        counts = Counts.from_json(read_json(folder / "out" / corpus.SUMMARY)["counts"]).table()
+        counts = fates_table(read_json(folder / "out" / corpus.SUMMARY)["counts"])
     print(f"\nseconds per {BLOCK:,} texts\n{blocks(log).round(2).to_string()}\n")
     for stage in ("gold", "deduplicate"):
-        print(f"{stage}: {sum(s for found, _, s in log if found == stage):.1f} s")
+        print(f"{stage}: {sum(s for found, s in log if found == stage):.1f} s")
     print(f"{seconds:.0f} s in all, peak memory {peak:.2f} GiB")
     print(counts.sum().to_string())
 
@@ -73,35 +75,43 @@ def prepare(folder: Path, seed: int) -> Log:
     log: Log = []
     last = time.perf_counter()
 
-    def on_part(stage: str, rows: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        log.append((stage, rows, now - last))
-        last = now
+    def watch(stage: str, module: ModuleType, name: str) -> None:
+        """Log the time from the end of what was logged before to the end of each call."""
+        function = getattr(module, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal last
+            result = function(*arguments, **options)
+            now = time.perf_counter()
+            log.append((stage, now - last))
+            last = now
+            return result
+
+        setattr(module, name, call)
 
     contents = sources.fingerprint(params)
-    corpus.prepare(
-        folder / "out",
-        parameters=params.model_dump(mode="json"),
-        contents=contents,
-        on_part=on_part,
-    )
+    watch("read", staging, "write_part")
+    watch("compare", duplicates, "earlier_twins")
+    watch("gold", corpus, "build_gold")
+    watch("write", corpus, "write_corpus")
+    parameters = params.model_dump(mode="json")
+    corpus.prepare(folder / "out", parameters=parameters, contents=contents)
+    stages = [stage for stage, _ in log]
+    searches = [place for place, stage in enumerate(stages) if stage == "compare"]
+    log[searches[0]] = "gold", log[searches[0]][1]
+    for place in searches[-2:]:  # the exact comparison, and that within the corpus
+        log[place] = "deduplicate", log[place][1]
     return log
 
 
 def blocks(log: Log) -> pd.DataFrame:
-    """Seconds per BLOCK texts of the stages that go text by text.
-
-    Parts do not end at the blocks' ends, so their seconds are shared out.
-    """
+    """Seconds of the stages that go part by part, for the parts of each BLOCK of texts."""
+    parts = -(-FILE_ROWS // staging.CHUNK) * len(FORMATS)
     columns = {}
     for name in ("read", "compare", "write"):
-        parts = [(rows, seconds) for stage, rows, seconds in log if stage == name]
-        rows, seconds = np.cumsum([(0, 0.0), *parts], axis=0).T
-        edges = np.append(np.arange(0, rows[-1], BLOCK), rows[-1])
-        index = BLOCK * np.arange(1, len(edges))
-        columns[name] = pd.Series(np.diff(np.interp(edges, rows, seconds)), index)
-    return pd.DataFrame(columns).rename_axis("texts")
+        seconds = pd.Series([found for stage, found in log if stage == name])
+        columns[name] = seconds.groupby(seconds.index // parts).sum()
+    return pd.DataFrame(columns).rename_axis("block")
 
 
 def make_files(folder: Path, texts: int, seed: int) -> None:

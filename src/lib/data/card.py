@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
+import itertools
 from typing import Any
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from lib.data.corpus import LEAKS
-from lib.data.counts import Counts
+from lib.data.counts import LEAKS, fates_table, labels_table
 from lib.data.registry import REGISTRY
 from lib.parameters import GoldDataParams
 
@@ -25,28 +25,23 @@ def data_card(prepared: dict[str, Any], gold: pd.DataFrame, params: GoldDataPara
     Args:
         prepared: prepared.json of `lib.data.corpus.prepare`; gold: the gold table.
     """
-    counts = Counts.from_json(prepared["counts"])
-    texts, labels = counts.table(), counts.labels()
-    kept = [name for name in texts.columns if name.startswith("kept ")]
-    dropped = [name for name in texts.columns if name not in ("read", *kept)]
-    total = texts[["read", *dropped, *kept]].sum()
+    texts, labels = fates_table(prepared["counts"]), labels_table(prepared["counts"])
+    total = texts.sum()
     labels = labels.replace({"label": {"": "—"}}).sort_values("texts", ascending=False)
-    of_source = {name: rows.drop(columns="source") for name, rows in labels.groupby("source")}
+    sources = labels.set_index("role").groupby(["source", "group"])
     return _template().render(
-        texts=texts[total.index],
+        texts=texts,
         total=total,
-        dropped=total[dropped].sum(),
+        dropped=total["read"] - total["kept as gold"] - total["kept in corpus"],
         leaks=total.reindex(LEAKS).sum(),
         similarity=params.near_duplicate_similarity,
         splits=gold.groupby(["source", "split"]).size().unstack(fill_value=0),
         sources=[
-            (name, REGISTRY[rows["group"].iloc[0]], rows.drop(columns="group").set_index("role"))
-            for name in texts.index[:MOST_SOURCES]
-            if (rows := of_source.get(name)) is not None
+            (name, REGISTRY[group], rows.drop(columns=["source", "group"]))
+            for (name, group), rows in itertools.islice(sources, MOST_SOURCES)
         ],
         most_sources=MOST_SOURCES,
         most_labels=MOST_LABELS,
-        unavailable=prepared["unavailable"],
         contents=prepared["contents"],
     )
 

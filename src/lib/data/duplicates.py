@@ -16,7 +16,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from rensa import RMinHash
-from tqdm import tqdm
 
 VALUES = 128
 SENSITIVE = 32
@@ -26,7 +25,6 @@ COARSE = 16
 """Bands of 8 values: find 24% of the pairs at 0.6, 61% at 0.7, 95% at 0.8, 99.99% at 0.9. For
 millions of texts: finer bands would give each of them thousands of false candidates."""
 MARGIN = 0.15  # 3.4 standard errors: pairs this much below the threshold are still looked at
-CHUNK = 20_000  # texts between two movements of the progress bar
 
 
 def signatures(normalised: list[str], seed: int) -> np.ndarray:
@@ -51,7 +49,6 @@ def earlier_twins(
     bands: int,
     similarity: float,
     normalised: list[str] | None = None,
-    title: str | None = None,
 ) -> np.ndarray:
     """For each text the first one before its limit that is like it and has itself no twin.
 
@@ -62,7 +59,6 @@ def earlier_twins(
         bands: SENSITIVE or COARSE.
         similarity: estimated by the signatures; with `normalised` exact.
         normalised: the texts, to decide exactly. No pair is then wrong; few are missed.
-        title: of the progress bar; None: no bar.
     Returns:
         Row of the twin, int64 [n], -1 for none.
     """
@@ -71,13 +67,7 @@ def earlier_twins(
     grams, offsets = _grams(normalised or [])
     needed = similarity - MARGIN if normalised else similarity
     matches = max(1, int(np.ceil(needed * VALUES - 1e-9)))
-    with tqdm(total=len(twins), desc=title, unit="text", disable=title is None) as bar:
-        for start in range(0, len(twins), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(twins)))
-            _find(
-                rows, signatures, limits, twins, order, begin, matches, grams, offsets, similarity
-            )
-            bar.update(len(rows))
+    _find(signatures, limits, twins, order, begin, matches, grams, offsets, similarity)
     return twins
 
 
@@ -124,9 +114,9 @@ def _sorted_bands(signatures: np.ndarray, bands: int) -> tuple[np.ndarray, np.nd
 
 
 @njit(cache=True)
-def _find(rows, signatures, limits, twins, order, begin, matches, grams, offsets, similarity):
-    """Fill `twins` for these rows; those before them are done."""
-    for row in rows:
+def _find(signatures, limits, twins, order, begin, matches, grams, offsets, similarity):
+    """Fill `twins`, row by row."""
+    for row in range(len(twins)):
         nearest = limits[row]
         for band in range(order.shape[0]):
             place = begin[band, row]

@@ -10,60 +10,66 @@ import pandas as pd
 from lib import LABELS
 from lib.data import duplicates
 from lib.data.cleaning import normalise
-from lib.data.counts import Counts
+from lib.data.counts import NEAR
 from lib.errors import UserError
 from lib.parameters import GoldDataParams
 
 SPLITS = ("train", "validation", "test")
 RANKS = {"test": 0, "validation": 1, "train": 2}
 """Which of two similar texts stays: the one with the lower rank. Corpus texts come last."""
-NEAR_REASONS = [f"near-duplicate of a {split} text" for split in RANKS]
 
 
 def build_gold(
-    gold: pd.DataFrame, signatures: np.ndarray, counts: Counts, params: GoldDataParams
-) -> pd.DataFrame:
+    rows: pd.DataFrame, signatures: np.ndarray, params: GoldDataParams
+) -> tuple[pd.DataFrame, pd.Series]:
     """Cleaned gold rows in, the gold table out.
 
     Args:
-        gold: columns text_id, text, label (class name), source, group, split (`test` or None).
-        signatures: of its texts, uint16 [n, VALUES].
-        counts: every dropped row is counted here.
+        rows: columns text_id, text, label (class name), source, group, split (`test` or None);
+            numbered from 0.
+        signatures: of the texts, uint16 [n, VALUES].
     Returns:
-        the rows kept, label as int64 (index in LABELS), split one of SPLITS, ordered by RANKS;
-        column `row`: the row's number in the given ones.
+        The rows kept with their numbers as index, ordered by RANKS, label as int64 (index in
+        LABELS), split one of SPLITS; and of every given row the fate (`lib.data.counts.FATES`).
     Raises:
         UserError: a class without texts in a split.
     """
-    gold = drop_gold_duplicates(gold.assign(row=np.arange(len(gold))), counts)
+    fates = pd.Series(duplicate_fates(rows), rows.index)
+    gold = split_gold(rows[fates == ""], params.validation_share, params.test_share, params.seed)
+    gold = gold.loc[gold["split"].map(RANKS).sort_values(kind="stable").index]
     gold["label"] = gold["label"].map(LABELS.index).astype("int64")
-    gold = split_gold(gold, params.validation_share, params.test_share, params.seed)
-    gold = drop_near_duplicates(gold, signatures, params.near_duplicate_similarity, counts)
+    similarity = params.near_duplicate_similarity
+    fates[gold.index] = near_duplicate_fates(gold, signatures[gold.index], similarity)
     if params.max_gold_train:
         # within each label the last by a seeded hash
-        train = gold[gold["split"] == "train"].assign(key=lambda rows: _keys(rows, params.seed))
-        rank = train.groupby("label")["key"].rank("first", pct=True)
-        over = gold.index.isin(rank.index[rank > params.max_gold_train / max(len(train), 1)])
-        gold = counts.drop(gold, over, "over max_gold_train")
+        train = gold[(fates[gold.index] == "") & (gold["split"] == "train")]
+        keys = pd.Series(_keys(train, params.seed), train.index)
+        rank = keys.groupby(train["label"]).rank("first", pct=True)
+        over = rank > params.max_gold_train / max(len(train), 1)
+        fates[over.index[over]] = "over max_gold_train"
+    gold = gold[fates[gold.index] == ""]
     check_classes(gold)
-    return gold
+    return gold, fates.replace("", "kept as gold")
 
 
-def drop_gold_duplicates(gold: pd.DataFrame, counts: Counts) -> pd.DataFrame:
-    """One row per gold text; texts with contradicting labels go.
+def duplicate_fates(gold: pd.DataFrame) -> np.ndarray:
+    """Which rows go so that each gold text is there once, and none with contradicting labels.
 
     Rows of an official test split all stay, so that figures remain comparable with published
     ones; every other row with the text of one of them goes.
+
+    Returns:
+        The fate of each row, text [n]; empty: it stays.
     """
-
-    def drop(bad: pd.Series, reason: str) -> pd.DataFrame:
-        return counts.drop(gold, bad & (gold["split"] != "test"), reason)
-
-    tests = gold.loc[gold["split"] == "test", "text_id"]
-    gold = drop(gold["text_id"].isin(tests), "twin of a test text")
+    test = gold["split"] == "test"
     labels_per_text = gold.groupby("text_id")["label"].transform("nunique")
-    gold = drop(labels_per_text > 1, "contradicting labels")
-    return drop(gold["text_id"].duplicated(), "duplicate in gold")
+    fates = {
+        "": test,
+        "twin of a test text": gold["text_id"].isin(gold.loc[test, "text_id"]),
+        "contradicting labels": labels_per_text > 1,
+        "duplicate in gold": gold["text_id"].duplicated(),
+    }
+    return np.select([*fates.values()], [*fates], "").astype(object)
 
 
 def split_gold(
@@ -73,48 +79,42 @@ def split_gold(
 
     Within each source and label, texts are ordered by a seeded hash of their id, and the first
     shares become test (only in sources without an official test split) and validation: the split
-    of a text does not depend on the order of the files.
+    of a text does not depend on the order of the files. Sources with too few texts of a label to
+    give one to each split count as one source.
     """
-    gold = gold.copy()
-    has_official = set(gold.loc[gold["split"] == "test", "group"])
     free = gold[gold["split"].isna()].assign(key=lambda rows: _keys(rows, seed)).sort_values("key")
-    for (_, group, _), rows in free.groupby(["source", "group", "label"]):
-        tests = 0 if group in has_official else round(len(rows) * test_share)
-        heldout = tests + round(len(rows) * validation_share)
-        gold.loc[rows.index, "split"] = "train"
-        gold.loc[rows.index[:heldout], "split"] = "validation"
-        gold.loc[rows.index[:tests], "split"] = "test"
-    return gold
+    size = free.groupby(["source", "group", "label"])["key"].transform("size")
+    sources = free["source"].mask(size * min(validation_share, test_share) < 0.5, "")
+    strata = free.groupby([sources, "group", "label"])["key"]
+    place, size = strata.cumcount(), strata.transform("size")
+    has_official = free["group"].isin(gold.loc[gold["split"] == "test", "group"])
+    tests = (size * test_share).round().mask(has_official, 0)
+    heldout = tests + (size * validation_share).round()
+    split = np.select([place < tests, place < heldout], ["test", "validation"], "train")
+    return gold.assign(split=gold["split"].fillna(pd.Series(split, free.index)))
 
 
-def drop_near_duplicates(
-    gold: pd.DataFrame, signatures: np.ndarray, similarity: float, counts: Counts
-) -> pd.DataFrame:
-    """Remove every gold text that is a near-duplicate of a kept, higher-ranked one.
+def near_duplicate_fates(
+    gold: pd.DataFrame, signatures: np.ndarray, similarity: float
+) -> np.ndarray:
+    """Which gold texts go because they are near-duplicates of a kept, higher-ranked one.
 
     Test texts are all kept; validation texts go only for a twin in test.
+
+    Args:
+        gold: ordered by RANKS; signatures: of its texts.
+    Returns:
+        The fate of each text, text [n]; empty: it stays.
     """
-    gold = gold.loc[gold["split"].map(RANKS).sort_values(kind="stable").index]
-    gold = gold.reset_index(drop=True)
-    rank = gold["split"].map(RANKS).to_numpy()
+    rank = gold["split"].map(RANKS).to_numpy(dtype=int)
     twins = duplicates.earlier_twins(
-        signatures[gold["row"]],
+        signatures,
         np.where(rank == RANKS["train"], np.arange(len(gold)), np.searchsorted(rank, rank)),
         bands=duplicates.SENSITIVE,
         similarity=similarity,
         normalised=[normalise(text) for text in gold["text"]],
-        title="near-duplicates in gold",
     )
-    for value, reason in enumerate(NEAR_REASONS):
-        counts.add(reason, gold.loc[(twins >= 0) & (rank[twins] == value), "source"])
-    return gold[twins < 0].reset_index(drop=True)
-
-
-def _keys(gold: pd.DataFrame, seed: int) -> list[str]:
-    """A seeded hash of each text: an order that does not depend on files."""
-    return [
-        hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).hexdigest() for i in gold["text_id"]
-    ]
+    return np.where(twins >= 0, np.array(NEAR, dtype=object)[rank[twins]], "")
 
 
 def check_classes(gold: pd.DataFrame) -> None:
@@ -128,3 +128,10 @@ def check_classes(gold: pd.DataFrame) -> None:
                 "texts in all); every class needs texts in train, validation and test: add "
                 "labelled texts"
             )
+
+
+def _keys(gold: pd.DataFrame, seed: int) -> list[str]:
+    """A seeded hash of each text: an order that does not depend on files."""
+    return [
+        hashlib.blake2b(f"{seed}:{i}".encode(), digest_size=8).hexdigest() for i in gold["text_id"]
+    ]

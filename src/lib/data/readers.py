@@ -105,16 +105,15 @@ def check_columns(place: str, needed: Sequence[str], found: Sequence[str]) -> No
     """Raises UserError if a needed column is missing, or there twice."""
     for name in needed:
         if found.count(name) != 1:
-            count = found.count(name) or "no"
             raise UserError(
-                f"{place}: {count} column{'s' * (count != 'no')} {name!r}; expected "
+                f"{place}: {'two columns' if name in found else 'no column'} {name!r}; expected "
                 f"{','.join(needed)}, found {','.join(map(str, found))}"
             )
 
 
 def _csv(path: Path, needed: Sequence[str], file_format: Format) -> Rows:
     line, named = 1, list(file_format.columns)
-    with _opened(path) as file:
+    with opened(path) as file:
         reader = csv.reader(file, delimiter=file_format.delimiter, strict=not named)
         try:
             columns = named or next(reader, [])
@@ -152,7 +151,7 @@ def _json_lines(path: Path, needed: Sequence[str]) -> Rows:
 
 
 def _lines(path: Path) -> Rows:
-    with _opened(path) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, 1):
             yield f"{path}, line {number}", {"text": line.rstrip("\r\n")}
 
@@ -169,7 +168,7 @@ def _parquet(path: Path, needed: Sequence[str]) -> Rows:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
+def opened(path: Path) -> Iterator[IO[str]]:
     """A text file, unpacked if its name ends in .gz; a byte that is not UTF-8 is an error."""
     open_ = gzip.open if path.name.lower().endswith(".gz") else open
     try:

@@ -37,13 +37,11 @@ class Source(BaseModel):
     text_columns: tuple[str, ...] = ("text",)
     joined: bool = False
     label_column: str | None = None
-    label_is_file: bool = False
     says_origin: bool = False
     labels: Labels = {}
     label_choices: dict[str, Labels] = {}
     filters: dict[str, str] = {}
     russian: bool = True
-    emoticon_labels: bool = False
     licence: str = "not stated"
     citation: str
 
@@ -69,32 +67,10 @@ class Source(BaseModel):
             return f"{self.hub_id}@{self.revision or 'newest'}"
         return "this package" if self.name == "sample" else "files in data_dir"
 
-    @property
-    def mapping(self) -> str:
-        """The labels in words: `0 1 = negative; 2 = neutral`."""
-        return "; ".join(
-            name if originals == (name,) else f"{' '.join(originals) or '(empty)'} = {name}"
-            for name, originals in self.labels.items()
-        )
-
 
 _FILE = Path(__file__).with_name("registry.yaml")
 _ENTRIES = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
 REGISTRY = {name: Source(name=name, **entry) for name, entry in _ENTRIES.items()}
-
-
-def table() -> str:
-    """All entries as lines of aligned columns."""
-    rows = [("name", "role", "place", "labels", "licence", "citation")]
-    for source in REGISTRY.values():
-        role = "corpus, audit" if source.role == "corpus" and source.labels else source.role
-        labels = source.mapping or ", ".join(source.label_choices) or "-"
-        rows.append((source.name, role, source.place, labels, source.licence, source.citation))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
 
 
 def configured(params: GoldDataParams) -> list[Source]:

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from lib.data import hub, readers
-from lib.data.cleaning import clean, strip_emoticons
+from lib.data.cleaning import clean
 from lib.data.registry import ROLES, Role, Source, configured
 from lib.errors import UserError
 from lib.files import digest, file_digest
 from lib.parameters import GoldDataParams, nearest
 
-COLUMNS = ["text", "label", "original_label", "source", "group", "role", "split", "left_out"]
+COLUMNS = ["text", "label", "original_label", "source", "group", "role", "split"]
 """text: raw; label: class or None; group: entry of the registry: its rows share an official test
-split; role: gold or corpus; split: `test` if official; left_out: why a row is not used, or None."""
+split; role: gold, corpus, or `unlabelled` for a row that is left out; split: `test` if official."""
 SAMPLE_DIR = Path(__file__).parent / "sample"
 SAMPLE_FILES: list[tuple[Path, Role]] = [
     (SAMPLE_DIR / "gold.csv", "gold"),
@@ -60,28 +60,27 @@ class Portion:
             name = readers.stem(self.part.name)
         else:
             records, name = hub.read(source, self.part, commits), self.part
-        other = f"other {' or '.join(source.filters)}"
         passed = False
         try:
             for place, row in records:
-                if any(str(row[name]) != value for name, value in source.filters.items()):
-                    yield None, None, "", source.name, source.name, source.role, None, other
+                if any(str(row[column]) != value for column, value in source.filters.items()):
                     continue
                 passed = True
-                original, label = _label(source, classes, name, place, row)
+                original, label = _label(source, classes, place, row)
                 origin = source.name
                 if source.says_origin:
                     origin = _given(row, "source") or name
                     original = _given(row, "original_label") or original
-                role, split, left_out = self.role, None, None
+                role: str = self.role
+                split = None
                 if label is None and role != "corpus":
                     # the rest of a test split is too near to the test to be used elsewhere
-                    dropped = role == "test" or self.drop_unlabelled
-                    role, left_out = "corpus", "unlabelled" if dropped else None
+                    unused = role == "test" or self.drop_unlabelled
+                    role = "unlabelled" if unused else "corpus"
                 elif role == "test":
                     role, split = "gold", "test"
                 for text in _texts(source, place, row):
-                    yield text, label, original, origin, source.name, role, split, left_out
+                    yield text, label, original, origin, source.name, role, split
             if not passed:
                 wanted = f" with {source.filters}" if source.filters else ""
                 raise UserError(f"{self.part} has no row{wanted}; see lib.data.registry")
@@ -196,15 +195,12 @@ def _given(row: dict[str, Any], column: str) -> str:
 
 
 def _label(
-    source: Source, classes: dict[str, str | None], name: str, place: str, row: dict[str, Any]
+    source: Source, classes: dict[str, str | None], place: str, row: dict[str, Any]
 ) -> tuple[str, str | None]:
     """The original label as text, and its class."""
-    if source.label_is_file:
-        value = name
-    elif source.label_column:
-        value = row[source.label_column]
-    else:
+    if not source.label_column:
         return "", None
+    value = row[source.label_column]
     original = "" if value is None else str(value)
     key = original.strip().lower()
     if key not in classes and (whole := _WHOLE.fullmatch(key)):
@@ -219,15 +215,14 @@ def _label(
     )
 
 
-def _texts(source: Source, place: str, row: dict[str, Any]) -> Iterator[str]:
+def _texts(source: Source, place: str, row: dict[str, Any]) -> list[str]:
     """The texts of a row: one per text column (more if it is a list), or all columns joined."""
-    parts = []
+    texts = []
     for column in source.text_columns:
         value = row[column]
         for text in value if isinstance(value, list) else [value]:
             if not isinstance(text, str | None):
                 kind = type(text).__name__
                 raise UserError(f"{place}, column {column}: expected a text, found {kind}")
-            parts.append(text or "")
-    for text in ["\n".join(filter(str.strip, parts))] if source.joined else parts:
-        yield strip_emoticons(text) if source.emoticon_labels else text
+            texts.append(text or "")
+    return ["\n".join(filter(str.strip, texts))] if source.joined else texts

@@ -68,12 +68,8 @@ def read_sources(corpus: Path) -> pd.DataFrame:
 
     audit_label is -1 where unknown.
     """
-    columns = ["source", "audit_label"]
-    tables = [
-        pq.read_table(part, columns=columns, read_dictionary=["source"])
-        for part in corpus_parts(corpus)
-    ]
-    frame = pa.concat_tables(tables).unify_dictionaries().to_pandas()
+    table = _dataset(corpus).to_table(columns=["source", "audit_label"])
+    frame = table.to_pandas(categories=["source"])
     return frame.assign(audit_label=frame["audit_label"].fillna(-1).astype("int8"))
 
 
@@ -82,15 +78,14 @@ def read_texts(corpus: Path, rows: np.ndarray) -> list[str]:
     return _dataset(corpus).take(pa.array(rows), columns=["text"])["text"].to_pylist()
 
 
+def text_lengths(gold: pd.DataFrame, corpus: Path) -> pd.DataFrame:
+    """Length of every text: table (gold or corpus), source, characters."""
+    ours = pd.DataFrame({"source": gold["source"], "characters": gold["text"].str.len()})
+    columns = {"source": ds.field("source"), "characters": pc.utf8_length(ds.field("text"))}
+    others = _dataset(corpus).to_table(columns=columns).to_pandas()
+    frames = [ours.assign(table="gold"), others.assign(table="corpus")]
+    return pd.concat(frames, ignore_index=True)
+
+
 def _dataset(corpus: Path) -> ds.Dataset:
     return ds.dataset([str(part) for part in corpus_parts(corpus)], CORPUS_SCHEMA)
-
-
-def text_lengths(gold: pd.DataFrame, corpus: Path) -> pd.DataFrame:
-    """Length of every text: table (gold or corpus), source, characters (int32)."""
-    frames = [pd.DataFrame({"source": gold["source"], "characters": gold["text"].str.len()})]
-    for batch in batches(corpus, ["source", "text"]):
-        lengths = pc.utf8_length(batch["text"]).to_pandas()
-        frames.append(pd.DataFrame({"source": batch["source"], "characters": lengths}))
-    table = np.repeat(["gold", "corpus"], [len(gold), sum(map(len, frames[1:]))])
-    return pd.concat(frames, ignore_index=True).assign(table=table).astype({"characters": "int32"})

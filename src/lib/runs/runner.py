@@ -17,7 +17,6 @@ from papermill.exceptions import PapermillExecutionError
 
 from lib import files
 from lib.artefacts import executed_notebook, read_manifest, read_metrics
-from lib.data import sources
 from lib.errors import UserError
 from lib.metrics import metrics_table
 from lib.models import encoder
@@ -148,8 +147,6 @@ def check_inputs(params: RunParams, chosen: list[str]) -> None:
     """
     for name in chosen:
         step: Any = params.steps[name]
-        if name == "01_gold_data":
-            sources.check(step)
         if hasattr(step, "device"):
             encoder.choose_device(step.device)
         fingerprints.external(name, step)
@@ -196,7 +193,7 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
                 stderr_file=sys.stderr if sys.stderr.isatty() else None,
             )
     except PapermillExecutionError as error:
-        if error.ename in ("UserError", "SourceUnavailable"):
+        if error.ename == "UserError":
             running.unlink(missing_ok=True)
             raise UserError(error.evalue) from None
         running.replace(failed)
