@@ -45,12 +45,10 @@ def test_a_sharpened_model_is_found_out():
         probabilities, labels = made_up(4000, sharpness=sharpness)
         frame[[f"{model}_p{i}" for i in range(3)]] = probabilities.astype(np.float32)
         frame["label"] = labels
-    validation, test = frame[:2000], frame[2000:].reset_index(drop=True)
-    rows, curves = calibration.compare_calibration(validation, test, dataset="gold", split="test")
+    test = frame[2000:].reset_index(drop=True)
+    rows, curves = calibration.compare_calibration(test, dataset="gold", split="test")
     values = {(row["name"], row["model"]): row["value"] for row in rows}
-    assert len(values) == len(rows) == 6 and all(row["texts"] == 2000 for row in rows)
-    assert values["temperature", "base"] == pytest.approx(3, rel=0.15)
-    assert values["temperature", "final"] == pytest.approx(1, rel=0.15)
+    assert len(values) == len(rows) == 4 and all(row["texts"] == 2000 for row in rows)
     assert values["ece", "base"] > 0.15 and values["ece", "final"] < 0.05
     of_true = test[["final_p0", "final_p1", "final_p2"]].to_numpy()[range(2000), test["label"]]
     assert values["nll", "final"] == pytest.approx(-np.log(of_true).mean(), rel=1e-5)

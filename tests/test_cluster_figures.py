@@ -84,17 +84,6 @@ def test_frontier_has_a_line_per_purity_and_marks_the_filter_in_use(audited):
     assert legend(axes[0]) == [*(f"{x:g}" for x in table["min_purity"].unique()), "in use"]
 
 
-def test_cluster_counts_show_every_measure_and_the_number_in_use():
-    columns = ("inertia", "mean_purity", "mean_purity_lower_bound", "kept_share")
-    table = pd.DataFrame({"clusters": [10, 20, 40]})
-    table = table.assign(**{name: [3.0, 2.0, 1.0 + i] for i, name in enumerate(columns)})
-    axes = figures.cluster_counts(table, 20).axes
-    for axis, column in zip(axes, columns, strict=True):
-        assert axis.lines[0].get_ydata().tolist() == table[column].tolist()
-        assert list(axis.lines[1].get_xdata()) == [20, 20] and axis.get_title()
-    assert list(axes[0].get_xticks()) == [10, 20, 40]
-
-
 def test_umap_view_shows_every_point_once_by_class(corpus):
     points, frame = corpus
     figure = figures.umap_view(points, frame, "Карта")

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 
-from lib import metrics, style
+from lib import metrics
 from lib.__main__ import main
 from lib.errors import UserError
 from lib.reports import compare, front
@@ -79,21 +78,16 @@ def test_the_difference_of_two_runs_is_paired_by_text(outputs, tmp_path):
     assert final["low"] > 0
 
 
-def test_purity_histograms_lie_over_each_other(outputs):
-    figure = compare.purity_overlay(runs_of(outputs, "a", "b", "begun"))
-    (axes,) = figure.axes
-    assert axes.get_title() and axes.get_xlabel() and axes.get_ylabel()
-    curves = [line for line in axes.lines if len(line.get_xdata()) > 2]
-    thresholds = {
-        line.get_xdata()[0]: to_hex(line.get_color()) for line in axes.lines if line not in curves
-    }
-    colours = [color.lower() for color in style.CLUSTER_COLORS]
-    assert thresholds == dict(zip((0.8, 0.95), colours, strict=False))
-    table = pd.read_csv(outputs / "a" / "04_cluster_purity" / "purity.csv").dropna()
-    heights = np.histogram(table["purity"], np.linspace(1 / 3, 1, 41), weights=table["size"])[0]
-    of_a = next(line for line in curves if to_hex(line.get_color()) == colours[0])
-    assert of_a.get_ydata().max() == pytest.approx(heights.max() / table["size"].sum())
-    assert compare.purity_overlay(runs_of(outputs, "begun", "other")[:1]) is None
+def test_a_text_with_another_label_is_another_text(outputs, tmp_path):
+    for name in "ab":
+        shutil.copytree(outputs / name, tmp_path / name)
+    frame = pd.read_parquet(outputs / "b" / PREDICTIONS)
+    frame.loc[7, "label"] = (frame.loc[7, "label"] + 1) % 3
+    frame.to_parquet(tmp_path / "b" / PREDICTIONS)
+    directories = [tmp_path / "a", tmp_path / "b"]
+    assert compare.paired_differences(compare.read_runs(directories)) == []
+    text = Page(compare.write(directories)).text
+    assert "texts or their labels differ (a 90, b 90, 89 in common)" in text
 
 
 def test_the_page(outputs, capsys):
@@ -102,7 +96,7 @@ def test_the_page(outputs, capsys):
     assert path == outputs / "compare-a-b-other-begun.html"
     found = Page(path)
     assert all(source.startswith("data:") for source in found.attributes("src"))
-    assert sum(tag == "img" for tag, _ in found.elements) == 4 and not found.attributes("href")
+    assert sum(tag == "img" for tag, _ in found.elements) == 6 and not found.attributes("href")
     assert "differ (a 90, b 90, other 120, 90 in common)" in found.text
     assert "begun: step 06 is not complete" in found.text and found.banners() == []
     macro = found.text.split("macro F1")[1].split("accuracy")[0]
@@ -121,7 +115,7 @@ def test_a_run_whose_chapters_do_not_fit_is_marked(outputs, tmp_path):
     out = compare.write([outputs / "a", tmp_path / "old"], tmp_path / "new" / "page.html")
     (banner,) = Page(out).banners()
     assert "Of run old, from 03_embed_corpus on" in banner and "--from 03" in banner
-    assert "All were tested on the same 90 gold test texts" in Page(out).text
+    assert "All were tested on the same 90 gold test texts with the same labels" in Page(out).text
     with pytest.raises(UserError, match=r"--out .*: is a folder; name a file"):
         compare.write([outputs / "a", outputs / "b"], tmp_path)
 

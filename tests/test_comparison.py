@@ -14,6 +14,7 @@ from lib.evaluation import comparison
 from lib.metrics import METRICS
 from lib.models.classifier import pool
 from lib.models.encoder import load_classifier, new_classifier, save_classifier
+from lib.reports import front
 
 ABOUT = {"split": "test", "samples": 300, "seed": 0}
 
@@ -57,6 +58,15 @@ def test_each_source_alone(frame):
     expected = f1_score(part["label"], part["base_predicted"], average="macro")
     assert table.loc["отзывы, 3", "base"].startswith(f"{expected:.3f} [")
     assert comparison.compare_by_source(frame.head(0), **ABOUT) == []
+
+
+def test_a_source_called_as_a_whole_set_is_told_apart(frame):
+    frame["source"] = frame["source"].replace("соцсети", "gold")
+    rows = comparison.compare_by_source(frame, **ABOUT)
+    assert {row["dataset"] for row in rows} == {"отзывы", "gold (source)"}
+    whole = comparison.compare_models(frame, dataset="gold", **ABOUT)
+    line = front.side_by_side(front.headline([*whole, *rows]), ("dataset", "split"), "model")
+    assert line["gold", "test"]["final"]["texts"] == 6
 
 
 def test_shares_and_matrices(frame):

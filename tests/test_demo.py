@@ -18,7 +18,6 @@ SMALLER = {
     "02_base_classifier.epochs": 3,
     "linear_probe": "true",  # by default off: with the demo's gold texts the base knows better
     "min_confidence": 0.5,
-    "compare_clusters": [20, 40],
     "05_metric_learning.steps": 6,
 }
 

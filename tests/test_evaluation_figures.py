@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib import LABELS
-from lib.evaluation import calibration, figures, spaces
+from lib.evaluation import calibration, figures
 
 HOSTILE = "<script>window.hacked=1</script><img src=x onerror=alert(1)>"
 
@@ -71,17 +71,3 @@ def test_reliability_shows_every_bin_with_its_texts():
         np.testing.assert_allclose(line.get_ydata(), table["accuracy"])
         np.testing.assert_allclose(dots.get_offsets()[:, 0], table["confidence"])
         assert np.argmax(dots.get_sizes()) == table["texts"].argmax()
-
-
-def test_space_quality_has_a_bar_per_value():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 60)
-    vectors = {"base": rng.normal(size=(60, 4)), "final": np.eye(3, 4)[labels] + 0.1}
-    options = {"dataset": "gold", "split": "test", "samples": 100, "seed": 0}
-    rows = spaces.compare_spaces(vectors, labels, **options)
-    (axes,) = figures.space_quality(rows, "gold test").axes
-    values = {(row["name"], row["model"]): row["value"] for row in rows}
-    names = ["knn_macro_f1", *(f"silhouette_{name}" for name in LABELS)]
-    for bars, model in zip(axes.containers, vectors, strict=True):
-        expected = [values[name, model] for name in names]
-        assert [bar.get_height() for bar in bars] == pytest.approx(expected)

@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 
 from lib import LABELS
+from lib.artefacts import output_digest
 from lib.clusters import explorer
 from lib.clusters import filter as filters
 from lib.data.tables import read_corpus
 from lib.errors import UserError
-from lib.files import restore
+from lib.files import read_json, restore, write_csv, write_json
 from made_up_clusters import write_run
 
 
@@ -83,18 +84,14 @@ def test_the_run_s_own_thresholds_keep_what_the_run_kept(run):
     assert found["measured_precision"] == pytest.approx(right)
 
 
-def test_export_holds_the_selection_and_no_formula(run, corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.data.tables.ROW_GROUP", 64)
-    rows = run.members(0)
-    path = tmp_path / "новая" / "cluster_0.csv"
-    assert run.export(rows, path) == len(rows)
-    frame = pd.read_csv(path)
-    rows = np.sort(rows)
-    expected = corpus.iloc[rows]
-    assert frame["text_id"].astype(str).str.zfill(16).tolist() == expected["text_id"].tolist()
+def test_a_frame_holds_what_is_known_and_is_written_without_formulas(run, corpus, tmp_path):
+    rows = np.sort(run.members(0))
+    found = run.frame(rows)
+    assert write_csv(tmp_path / "cluster_0.csv", [found]) == len(rows)
+    frame = pd.read_csv(tmp_path / "cluster_0.csv")
     assert frame["text"][0].startswith("'=1+1 <script>")
-    assert restore(frame["text"]).tolist() == expected["text"].tolist()
-    assert frame["source"].tolist() == expected["source"].tolist()
+    assert restore(frame["text"]).tolist() == corpus["text"].iloc[rows].tolist()
+    assert frame["source"].tolist() == corpus["source"].iloc[rows].tolist()
     known = run.texts.iloc[rows]
     assert frame["predicted"].tolist() == [LABELS[i] for i in known["predicted"]]
     assert frame["kept"].tolist() == known["kept"].tolist()
@@ -109,14 +106,24 @@ def test_what_is_missing_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no complete step 04_cluster_purity; run it"):
         explorer.load(tmp_path)
     folder = write_run(tmp_path / "run", texts=60)
-    part = next((folder / "01_gold_data" / "tables" / "corpus").glob("*.parquet"))
-    pd.read_parquet(part)[:-1].to_parquet(part)
-    with pytest.raises(UserError, match="has 59 texts, but 60 have been clustered"):
-        explorer.load(folder)
     (folder / "04_cluster_purity" / "clusters.parquet").unlink()
     with pytest.raises(
         UserError, match=r"missing: .*clusters\.parquet.*; run 04_cluster_purity again"
     ):
+        explorer.load(folder)
+
+
+def test_texts_that_were_not_clustered_are_an_error(tmp_path):
+    """Also if they are as many as before: clusters would be shown with the words of others."""
+    folder = write_run(tmp_path / "run", texts=60)
+    first = folder / "01_gold_data" / "manifest.json"
+    write_json(first, {"outputs": {"tables/corpus/part-00000.parquet": "0"}})
+    second = folder / "04_cluster_purity" / "manifest.json"
+    read = {"01_gold_data/tables/corpus": output_digest(read_json(first), "tables/corpus")}
+    write_json(second, read_json(second) | {"inputs": read})
+    assert len(explorer.load(folder).texts) == 60
+    write_json(first, {"outputs": {"tables/corpus/part-00000.parquet": "1"}})
+    with pytest.raises(UserError, match="01_gold_data/tables/corpus is no longer what 04_cluster"):
         explorer.load(folder)
 
 

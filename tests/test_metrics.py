@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,15 +12,14 @@ from sklearn import metrics
 from lib.metrics import (
     METRICS,
     accuracy,
-    border_error_rates,
     compare,
     confusion,
     evaluate,
     f1_per_class,
     macro_f1,
+    metrics_table,
     resample,
     t_interval,
-    text_keys,
 )
 
 CLASSES = [0, 1, 2]
@@ -129,14 +127,6 @@ def test_swapping_the_models_turns_the_sign(true, base, final):
         assert one["value"] == pytest.approx(-other["value"])
 
 
-@given(labels_of, labels_of)
-def test_border_error_rates_count_every_mistake_once(true, predicted):
-    rates = border_error_rates(true, predicted)
-    pairs = list(zip(true.tolist(), predicted.tolist(), strict=True))
-    assert rates["neutral against others"] == sum(t != p and 1 in (t, p) for t, p in pairs)
-    assert rates["negative against positive"] == sum({t, p} == {0, 2} for t, p in pairs)
-
-
 def test_t_interval_needs_two_values():
     assert np.isnan(t_interval(np.array([]))).all()
     assert t_interval(np.array([0.5]))[0] == 0.5
@@ -146,6 +136,24 @@ def test_t_interval_needs_two_values():
     assert (mean, high - mean, mean - low) == pytest.approx((0.75, half, half), rel=1e-4)
 
 
-def test_every_row_has_a_key_of_its_own():
-    frame = pd.DataFrame({"text_id": ["b", "a", "b", "b"]}, index=[9, 8, 7, 6])
-    assert list(text_keys(frame)) == [("b", 0), ("a", 0), ("b", 1), ("b", 2)]
+def test_a_table_shows_one_metric_with_its_intervals():
+    rows = evaluate(
+        np.array([0, 1, 2]), np.array([0, 1, 2]), model="m", samples=50, seed=0, **ABOUT
+    )
+    table = metrics_table(rows, "accuracy")
+    assert table.to_dict("list") == {
+        "dataset": ["gold"],
+        "split": ["test"],
+        "texts": [3],
+        "model": ["m"],
+        "accuracy": ["1.000 [1.000, 1.000]"],
+    }
+
+
+def test_a_class_that_is_missing_counts_as_zero():
+    """As in scikit-learn with all labels: two classes of three reach two thirds at most."""
+    true = np.array([0, 2, 2, 0])
+    rows = evaluate(true, true, model="m", samples=50, seed=0, **ABOUT)
+    values = {row["name"]: (row["value"], row["low"], row["high"]) for row in rows}
+    assert values["macro_f1"][0] == pytest.approx(2 / 3) and values["f1_neutral"] == (0, 0, 0)
+    assert values["accuracy"] == (1, 1, 1)

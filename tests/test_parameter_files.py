@@ -61,7 +61,6 @@ def test_the_full_configuration_names_every_data_set():
         ({"05_metric_learning": {"lambda_metric": [0.1, 200.0]}}, ["lambda_metric[1]", "got 200"]),
         ({"05_metric_learning": {"lambda_metric": 0.1}}, ["a list of (a number", "got 0.1"]),
         ({"lambda_metric": [0.5, 0.5]}, ["all different, got [0.5, 0.5], which holds a value t"]),
-        ({"compare_clusters": [20, 40, 20]}, ["compare_clusters", "which holds a value twice"]),
         ({"04_cluster_purity": [1]}, ["04_cluster_purity: expected `name: value` lines, got [1]"]),
         ({"run": "../x"}, ["run: '../x' is not a folder name"]),
     ],

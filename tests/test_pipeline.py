@@ -63,7 +63,6 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         "shard_size=150",
         "pca_dimensions=8",
         "clusters=6",
-        "compare_clusters=[4, 6]",
         "min_purity=0.0",
         "min_confidence=0.34",
         "confident_share=1.0",

@@ -48,3 +48,10 @@ def test_a_hover_is_the_beginning_of_its_text_and_no_markup(text):
     plain = "".join(html.unescape(shown.replace("<br>", "")).split())
     whole = "".join(text.split())
     assert whole.startswith(plain.removesuffix("…")) and all(len(line) <= 600 for line in lines)
+
+
+def test_a_table_of_texts_is_escaped_and_no_formula():
+    frame = pd.DataFrame({"text": ["<script>1</script>", "за $5\nи $6"], "value": [0.123, 1.0]})
+    page = style.text_table(frame).to_html()
+    assert "<script" not in page and "&lt;script&gt;" in page and ">0.12</td>" in page
+    assert "mathjax_ignore" in page and "pre-wrap" in page

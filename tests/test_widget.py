@@ -3,7 +3,6 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from lib.clusters import widget as explorer_widget
@@ -73,16 +72,17 @@ def test_the_list_the_number_and_the_search_choose(widget):
 
 def test_texts_of_a_cluster(widget):
     widget.cluster.value = 2
-    assert widget.texts.value.count("<li") == len(widget.run.examples(2, "centre", 10))
-    widget.kind.value, widget.texts_shown.value = "unsure", 3
-    assert widget.texts.value.count("<li") == 3
+    assert widget.texts.value.count("<li") == explorer_widget.SHOWN
+    widget.kind.value = "unsure"
+    assert widget.texts.value.count("<li") == explorer_widget.SHOWN
     (least,) = widget.run.examples(2, "unsure", 1)
     assert widget.run.read([least])[0] in widget.texts.value
 
 
-def test_hostile_texts_are_escaped_everywhere_and_are_no_formulas(widget):
+def test_hostile_texts_are_escaped_everywhere_and_are_no_formulas(widget, monkeypatch):
+    monkeypatch.setattr(explorer_widget, "SHOWN", 500)
     widget.cluster.value = 0
-    widget.texts_shown.value = 500
+    widget.kind.value = "border"
     widget.query.value = "window.hacked"
     lists = [widget.card.value, widget.texts.value, widget.found.value]
     hovers = [hover for trace in widget.figure.data[:3] for hover in trace.text]
@@ -92,25 +92,6 @@ def test_hostile_texts_are_escaped_everywhere_and_are_no_formulas(widget):
     assert sum("&lt;script&gt;" in value for value in shown) > 4
     assert HOSTILE.replace("<", "&lt;").replace(">", "&gt;") in widget.texts.value
     assert all("mathjax_ignore" in value for value in [widget.kept.value, *lists])
-
-
-def test_exports_are_files_of_the_run(widget, monkeypatch):
-    widget.cluster.value = 4
-    widget.export_cluster.click()
-    path = widget.run.run_dir / "explorer" / "cluster_4.csv"
-    assert (pd.read_csv(path)["cluster"] == 4).all()
-    assert str(path) in widget.exported.value
-    widget.purity.value, widget.confidence.value = 0.7, 0.55
-    widget.export_kept.click()
-    kept = pd.read_csv(path.with_name("kept_purity_0.70_confidence_0.55.csv"))
-    assert len(kept) == widget.run.passing(0.7, 0.55).sum() > 0
-
-    def full(*_):
-        raise OSError("disk <full>")
-
-    monkeypatch.setattr("lib.files.write_csv", full)
-    widget.export_cluster.click()
-    assert widget.exported.value == "not written: disk &lt;full&gt;"
 
 
 @pytest.mark.slow

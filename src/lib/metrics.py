@@ -77,22 +77,10 @@ def evaluate(
     """
     matrix = confusion(true, predicted)
     resampled = resample(matrix.ravel(), samples, seed).reshape(samples, K, K)
-    rows = []
-    for name, metric in METRICS.items():
-        low, high = np.quantile(metric(resampled), [0.025, 0.975])
-        rows.append(
-            {
-                "name": name,
-                "model": model,
-                "dataset": dataset,
-                "split": split,
-                "texts": int(matrix.sum()),
-                "value": float(metric(matrix)),
-                "low": float(low),
-                "high": float(high),
-            }
-        )
-    return rows
+    about = {"model": model, "dataset": dataset, "split": split, "texts": int(matrix.sum())}
+    return [
+        _row(name, about, metric(matrix), metric(resampled)) for name, metric in METRICS.items()
+    ]
 
 
 def compare(
@@ -109,35 +97,26 @@ def compare(
 
     Both models are resampled on the same texts, so what is hard for both cancels out.
     """
-    cells = np.asarray(true) * K * K + np.asarray(base) * K + np.asarray(final)
-    counts = np.bincount(cells.astype(np.int64), minlength=K**3)
-    cube = counts.reshape(K, K, K)
-    resampled = resample(counts, samples, seed).reshape(samples, K, K, K)
-    rows = []
-    for name, metric in METRICS.items():
-        differences = metric(resampled.sum(-2)) - metric(resampled.sum(-1))
-        low, high = np.quantile(differences, [0.025, 0.975])
-        rows.append(
-            {
-                "name": name,
-                "model": "final - base",
-                "dataset": dataset,
-                "split": split,
-                "texts": int(counts.sum()),
-                "value": float(metric(cube.sum(-2)) - metric(cube.sum(-1))),
-                "low": float(low),
-                "high": float(high),
-            }
-        )
-    return rows
+    cells = np.ravel_multi_index((true, base, final), (K, K, K))
+    cube = np.bincount(cells, minlength=K**3).reshape(K, K, K)
+    resampled = resample(cube.ravel(), samples, seed).reshape(samples, K, K, K)
+    about = {"model": "final - base", "dataset": dataset, "split": split, "texts": int(cube.sum())}
+
+    def difference(metric: Callable[[np.ndarray], np.ndarray], counts: np.ndarray) -> np.ndarray:
+        return metric(counts.sum(-2)) - metric(counts.sum(-1))
+
+    return [
+        _row(name, about, difference(metric, cube), difference(metric, resampled))
+        for name, metric in METRICS.items()
+    ]
 
 
-def text_keys(frame: pd.DataFrame) -> pd.MultiIndex:
-    """A key of each row, by which rows of two frames are paired: (text_id, how many-th of it).
-
-    An official test split may hold a text more than once.
-    """
-    return pd.MultiIndex.from_arrays([frame["text_id"], frame.groupby("text_id").cumcount()])
+def _row(
+    name: str, about: dict[str, Any], value: np.ndarray, resampled: np.ndarray
+) -> dict[str, Any]:
+    """A row of metrics.json: a value with the percentile interval of its resamples."""
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return {"name": name, **about, "value": float(value), "low": float(low), "high": float(high)}
 
 
 def resample(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
@@ -189,27 +168,13 @@ def label_counts(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(counts, index=list(LABELS))
 
 
-def border_error_rates(true: np.ndarray, predicted: np.ndarray) -> dict[str, int]:
-    """Mistakes by kind: neutral against the others, and negative against positive."""
-    matrix = confusion(true, predicted)
-    neutral = LABELS.index("neutral")
-    border = int(matrix[neutral].sum() + matrix[:, neutral].sum() - 2 * matrix[neutral, neutral])
-    wrong = int(matrix.sum() - np.trace(matrix))
-    return {"neutral against others": border, "negative against positive": wrong - border}
-
-
 def metrics_table(rows: list[dict[str, Any]], name: str = "macro_f1") -> pd.DataFrame:
     """Rows of metrics.json of one metric as a readable table."""
+    columns = ("dataset", "split", "texts", "model")
     return pd.DataFrame(
         [
-            {
-                "dataset": row["dataset"],
-                "split": row["split"],
-                "texts": row["texts"],
-                "model": row["model"],
-                name: f"{row['value']:.3f}",
-                "95% interval": f"{row['low']:.3f} … {row['high']:.3f}",
-            }
+            {column: row[column] for column in columns}
+            | {name: with_interval(row["value"], row["low"], row["high"])}
             for row in rows
             if row["name"] == name
         ]

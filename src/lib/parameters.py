@@ -153,9 +153,6 @@ class ClusterPurityParams(StepParams):
     """04: PCA vectors and predictions in, clusters with purity and the kept texts out."""
 
     clusters: int = Field(2000, ge=2, le=100_000, description="K of K-Means")
-    compare_clusters: Annotated[
-        list[Annotated[int, Field(ge=2, le=100_000)]], AfterValidator(_all_different)
-    ] = Field([], description="numbers of clusters to compare, each by one more run of K-Means")
     kmeans_restarts: int = Field(1, ge=1, le=50, description="best of so many starts by inertia")
     kmeans_sample: int = Field(
         512_000, ge=100, description="texts that train the centres; all texts are assigned"

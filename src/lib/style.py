@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import seaborn as sns
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 
 from lib import LABELS
 
@@ -82,6 +83,12 @@ def class_share_bars(shares: pd.DataFrame, title: str) -> Figure:
     axes.set(title=title, xlabel="share of texts", ylabel="set of texts", xlim=(0, 1))
     axes.legend(title="class", loc="center left", bbox_to_anchor=(1, 0.5))
     return done(figure)
+
+
+def text_table(frame: pd.DataFrame) -> Styler:
+    """A table with texts from data, for a notebook: escaped, with their line breaks."""
+    look = {"text-align": "left", "white-space": "pre-wrap"}
+    return frame.style.hide().set_properties(**look).format(precision=2, escape="html")
 
 
 def hover_text(text: str, characters: int = HOVER_CHARACTERS) -> str:

@@ -7,7 +7,6 @@ Read once from the artefacts of steps 01 and 04. `lib.clusters.widget` shows it 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from lib import LABELS, files
-from lib.artefacts import read_manifest
+from lib.artefacts import changed_inputs, read_manifest
 from lib.clusters.filter import options, passes
 from lib.clusters.kmeans import KMeans
 from lib.clusters.map import read_map
@@ -28,7 +27,6 @@ from lib.parameters import ClusterPurityParams
 
 STEP = "04_cluster_purity"
 KINDS = {"centre": "nearest to the centre", "border": "at the border", "unsure": "least sure"}
-CHUNK = 100_000  # texts in memory while they are exported
 
 
 @dataclass(frozen=True)
@@ -115,24 +113,19 @@ class Explorer:
         """The words of these texts."""
         return read_texts(self.corpus, np.asarray(rows, dtype=np.int64))
 
-    def export(self, rows: np.ndarray, path: Path) -> int:
-        """Write texts as CSV for a spreadsheet, see `lib.files.write_csv`; gives their number.
-
-        Columns: text_id, text, source, cluster, purity, predicted, confidence, kept (by the run),
-        audit_label (a name, or nothing).
-        """
-        return files.write_csv(path, self._rows_to_write(np.sort(rows)))
-
-    def _rows_to_write(self, rows: np.ndarray) -> Iterator[pd.DataFrame]:
-        columns = ["text_id", "cluster", "purity", "predicted", "confidence", "kept"]
-        clusters = pd.read_parquet(self.run_dir / STEP / "clusters.parquet", columns=columns)
-        for some in np.array_split(rows, len(rows) // CHUNK + 1):
-            frame = clusters.iloc[some].assign(**self.texts[["source", "audit_label"]].iloc[some])
-            for name in ("predicted", "audit_label"):
-                frame[name] = frame[name].map(dict(enumerate(LABELS)))
-            frame.insert(1, "text", self.read(some))
-            frame.insert(2, "source", frame.pop("source").astype(str))
-            yield frame
+    def frame(self, rows: np.ndarray) -> pd.DataFrame:
+        """These texts for people: text, source, cluster, purity, predicted, confidence, kept (by
+        the run), audit_label; classes by name."""
+        names = dict(enumerate(LABELS))
+        known = self.texts.iloc[rows]
+        columns = ["text", "source", "cluster", "purity", "predicted", "confidence", "kept"]
+        return known.assign(
+            text=self.read(rows),
+            source=known["source"].astype(str),
+            purity=self.table["purity"].to_numpy()[known["cluster"]],
+            predicted=known["predicted"].map(names),
+            audit_label=known["audit_label"].map(names),
+        )[[*columns, "audit_label"]]
 
 
 def load(run_dir: Path | str) -> Explorer:
@@ -144,6 +137,10 @@ def load(run_dir: Path | str) -> Explorer:
     run_dir = Path(run_dir).resolve()
     if (manifest := read_manifest(run_dir, STEP)) is None:
         raise UserError(f"{run_dir} has no complete step {STEP}; run it, or change run_dir")
+    if changed := [f for f in changed_inputs(run_dir, manifest) if f.startswith("01_gold_data")]:
+        raise UserError(
+            f"{run_dir}: {', '.join(changed)} is no longer what {STEP} has clustered; run it again"
+        )
     try:
         return _read(run_dir, ClusterPurityParams(**manifest["parameters"]))
     except FileNotFoundError as error:
@@ -153,19 +150,13 @@ def load(run_dir: Path | str) -> Explorer:
 def _read(run_dir: Path, params: ClusterPurityParams) -> Explorer:
     folder, corpus = run_dir / STEP, run_dir / "01_gold_data" / "tables" / "corpus"
     clusters = pd.read_parquet(folder / "clusters.parquet", columns=COLUMNS)
-    texts = read_sources(corpus)
-    if len(texts) != len(clusters):
-        raise UserError(
-            f"{corpus} has {len(texts)} texts, but {len(clusters)} have been clustered; "
-            f"run {STEP} again"
-        )
     table = pd.read_csv(folder / "purity.csv", index_col="cluster", float_precision="round_trip")
     rows, points = read_map(folder / "map" / "umap.parquet")
     return Explorer(
         run_dir=run_dir,
         corpus=corpus,
         params=params,
-        texts=pd.concat([texts, clusters], axis=1),
+        texts=pd.concat([read_sources(corpus), clusters], axis=1),
         table=table,
         words=files.read_json(folder / "words" / "words.json"),
         centroids=KMeans.load(folder / f"kmeans/{params.clusters}/kmeans.npz").centroids,

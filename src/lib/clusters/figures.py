@@ -1,4 +1,4 @@
-"""Figures of the clusters: purity, the filter's frontier, numbers of clusters, the map."""
+"""Figures of the clusters: purity, the filter's frontier, the map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from lib.style import (
     CLUSTER_COLORS,
     COLORS,
     HOVER_CHARACTERS,
-    LINE_COLOR,
     MARK,
     done,
     hover_text,
@@ -70,22 +69,6 @@ def frontier(table: pd.DataFrame, min_purity: float) -> Figure:
         axis.plot(star["kept_share"], star[column], "*", markersize=16, color=MARK, label="in use")
         axis.set(title=f"Precision {title}", xlabel="share of texts kept", ylabel="precision")
     axes[0, 0].legend(title="purity at least", fontsize="small")
-    return done(figure)
-
-
-def cluster_counts(table: pd.DataFrame, chosen: int) -> Figure:
-    """What `counts.compare` gives, by number of clusters; `chosen` is marked."""
-    lines = table.set_index("clusters")
-    figure, axes = plt.subplots(1, lines.shape[1], figsize=(3.5 * lines.shape[1], 3.6))
-    titles = [name.replace("_", " ") for name in lines]
-    style = {"style": "o-", "color": LINE_COLOR, "logx": True, "legend": False}
-    lines.plot(subplots=True, ax=axes, title=titles, xticks=lines.index, **style)
-    for axis, title in zip(axes, titles, strict=True):
-        axis.axvline(chosen, color="black", linestyle="--", linewidth=1)
-        axis.set(ylabel=title)
-        axis.xaxis.set_major_formatter("{x:.0f}")
-        axis.minorticks_off()
-    axes[-1].set_ylim(0, 1)
     return done(figure)
 
 

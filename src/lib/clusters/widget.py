@@ -19,11 +19,11 @@ from lib import LABELS
 from lib.clusters import explorer, figures
 from lib.clusters.explorer import KINDS, Explorer
 from lib.clusters.filter import facts
-from lib.errors import UserError
 
 MAP_SIZE = 540  # pixels: two columns fit into a notebook on a laptop
-HITS = 30  # texts that a search shows
+SHOWN = 20  # texts of a cluster or of a search
 WIDE = {"width": "98%"}
+COLUMN = {"flex": "1 1 20em", "min_width": "0", "overflow": "auto"}
 SLIDER = {"min": 0.0, "max": 1.0, "step": 0.01, "readout_format": ".2f", "layout": WIDE}
 RING = {"size": 10, "symbol": "circle-open", "color": "black", "line": {"width": 1.5}}
 
@@ -34,7 +34,7 @@ class ExplorerWidget(widgets.VBox):
     Attributes:
         run: the data.
         purity, confidence: the sliders; cluster: number of the chosen cluster.
-        query: the search; texts_shown: texts per list; figure: the map.
+        query: the search; list: clusters that hold its texts; kind: which texts; figure: the map.
     """
 
     def __init__(self, run: Explorer) -> None:
@@ -48,25 +48,27 @@ class ExplorerWidget(widgets.VBox):
         self.query = widgets.Text(description="words", continuous_update=False)
         self.list = widgets.Select(rows=14, layout=WIDE)  # the purest first
         self.kind = widgets.ToggleButtons(options={title: name for name, title in KINDS.items()})
-        self.texts_shown = widgets.BoundedIntText(10, min=1, max=500, description="texts")
-        self.kept, self.found, self.card, self.texts, self.exported = (
-            widgets.HTML(layout=WIDE) for _ in range(5)
-        )
-        self.export_cluster, self.export_kept = (
-            widgets.Button(description=f"Export the {what} (CSV)", layout={"width": "16em"})
-            for what in ("cluster", "kept texts")
-        )
+        self.kept, self.found, self.card, self.texts = (widgets.HTML(layout=WIDE) for _ in range(4))
         self.figure = self._figure()
-        self._connect()
-        sliders = widgets.VBox([self.purity, self.confidence, self.export_kept])
-        choice = widgets.VBox([self.cluster, self.query, self.list])
+        for act, *parts in (
+            (self._show_kept, self.purity, self.confidence),
+            (self._search, self.query),
+            (self._show_cluster, self.cluster),
+            (self._show_texts, self.kind),
+            (self._choose_from_list, self.list),
+        ):
+            for part in parts:
+                part.observe(lambda _, act=act: act(), "value")
+        self._search()
+        self._show_kept()
+        self._show_cluster()
         # the figure's own `layout` is plotly's, so it gets a box around it
-        rows = [[sliders, self.kept], [widgets.VBox([self.figure]), choice]]
-        for part in (sliders, self.kept, choice):
-            part.layout.flex, part.layout.min_width, part.layout.overflow = "1 1 20em", "0", "auto"
-        rows.append([self.kind, self.texts_shown, self.export_cluster])
-        top, middle, controls = (widgets.Box(row, layout={"flex_flow": "row wrap"}) for row in rows)
-        super().__init__([top, middle, self.exported, self.found, self.card, controls, self.texts])
+        figure, kept = widgets.VBox([self.figure]), widgets.VBox([self.kept], layout=COLUMN)
+        sliders = widgets.VBox([self.purity, self.confidence], layout=COLUMN)
+        choice = widgets.VBox([self.cluster, self.query, self.list], layout=COLUMN)
+        rows = [[sliders, kept], [figure, choice]]
+        boxes = [widgets.Box(row, layout={"flex_flow": "row wrap"}) for row in rows]
+        super().__init__([*boxes, self.found, self.card, self.kind, self.texts])
 
     def _figure(self) -> go.FigureWidget:
         frame = self.run.texts.iloc[self.run.map_rows]
@@ -82,22 +84,6 @@ class ExplorerWidget(widgets.VBox):
         figure.add_scattergl(x=[], y=[], **ring)
         return figure
 
-    def _connect(self) -> None:
-        for act, *parts in (
-            (self._show_kept, self.purity, self.confidence),
-            (self._search, self.query),
-            (self._show_cluster, self.cluster),
-            (self._show_texts, self.kind, self.texts_shown),
-            (self._choose_from_list, self.list),
-        ):
-            for part in parts:
-                part.observe(lambda _, act=act: act(), "value")
-        self.export_cluster.on_click(lambda _: self._export_cluster())
-        self.export_kept.on_click(lambda _: self._export_kept())
-        self._search()
-        self._show_kept()
-        self._show_cluster()
-
     def _clicked(self, trace: go.Scattergl, points: Points, _: object) -> None:
         for point in points.point_inds[:1]:
             self.cluster.value = int(trace.customdata[point][0])
@@ -110,8 +96,8 @@ class ExplorerWidget(widgets.VBox):
         """Show the texts found, and in the list the clusters that hold them, or all."""
         words = self.query.value.strip()
         rows = self.run.search(words) if words else np.arange(len(self.run.texts))
-        note = f"{len(rows):,} texts found; the first {HITS}:"
-        self.found.value = note + self._text_list(rows[:HITS]) if words else ""
+        note = f"{len(rows):,} texts found; the first {SHOWN}:"
+        self.found.value = note + self._text_list(rows[:SHOWN]) if words else ""
         found = self.run.texts["cluster"].iloc[rows].value_counts()
         table = self.run.table.loc[self.run.by_purity()]
         table = table[table.index.isin(found.index)]
@@ -126,11 +112,8 @@ class ExplorerWidget(widgets.VBox):
         names = {name for _, name in self.list.options}
         self.list.value = self.cluster.value if self.cluster.value in names else None
 
-    def _thresholds(self) -> tuple[float, float]:
-        return round(self.purity.value, 2), round(self.confidence.value, 2)
-
     def _show_kept(self) -> None:
-        passing = self.run.passing(*self._thresholds())
+        passing = self.run.passing(round(self.purity.value, 2), round(self.confidence.value, 2))
         self.kept.value = kept_html(self.run.texts, passing)
         frame = self.run.texts["predicted"].iloc[self.run.map_rows]
         shown = passing[self.run.map_rows]
@@ -148,7 +131,7 @@ class ExplorerWidget(widgets.VBox):
         self._show_texts()
 
     def _show_texts(self) -> None:
-        rows = self.run.examples(self.cluster.value, self.kind.value, self.texts_shown.value)
+        rows = self.run.examples(self.cluster.value, self.kind.value, SHOWN)
         self.texts.value = self._text_list(rows)
 
     def _text_list(self, rows: np.ndarray) -> str:
@@ -161,23 +144,6 @@ class ExplorerWidget(widgets.VBox):
             )
         )
         return f"<ol class='mathjax_ignore'>{''.join(items)}</ol>"
-
-    def _export_cluster(self) -> None:
-        cluster = self.cluster.value
-        self._export(self.run.members(cluster), f"cluster_{cluster}.csv")
-
-    def _export_kept(self) -> None:
-        purity, confidence = self._thresholds()
-        rows = np.flatnonzero(self.run.passing(purity, confidence))
-        self._export(rows, f"kept_purity_{purity:.2f}_confidence_{confidence:.2f}.csv")
-
-    def _export(self, rows: np.ndarray, name: str) -> None:
-        path = self.run.run_dir / "explorer" / name
-        try:
-            said = f"{self.run.export(rows, path):,} texts written to {path}"
-        except (OSError, UserError) as error:
-            said = f"not written: {error}"
-        self.exported.value = html.escape(said)
 
 
 def explore(run_dir: Path | str) -> ExplorerWidget:
@@ -194,8 +160,7 @@ def kept_html(texts: pd.DataFrame, kept: np.ndarray) -> str:
     if known["audited"]:
         measured = "; measured {measured_precision:.3f} [{low:.3f}, {high:.3f}] on {audited:,} "
         text += measured.format(**known) + "audit texts"
-    columns = [texts["source"], texts["predicted"]]
-    counts = pd.crosstab(*(column[kept] for column in columns), margins=True)
+    counts = pd.crosstab(texts["source"][kept], texts["predicted"][kept], margins=True)
     counts = counts.rename(columns=dict(enumerate(LABELS)))
     return text + counts.to_html(border=0, classes="mathjax_ignore")
 

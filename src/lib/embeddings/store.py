@@ -128,11 +128,14 @@ def read_probabilities(folder: Path, text_ids: Collection[str] | None = None) ->
     """Class probabilities, float32 [n, 3]: of all texts in order, or of chosen ones in theirs.
 
     Raises:
-        UserError: a text is not in the store.
+        UserError: a text is not in the store, or is asked for twice.
     """
     if text_ids is None:
         return np.concatenate([shard.probabilities for shard in read_store(folder)])
     wanted = pd.Index(text_ids)
+    if wanted.has_duplicates:
+        twice = wanted[wanted.duplicated()][0]
+        raise UserError(f"text {twice} is in the corpus twice; run 01_gold_data with --force")
     found = np.full((len(wanted), 3), np.nan, dtype=np.float32)
     for shard in read_store(folder):
         rows = wanted.get_indexer(shard.text_id)

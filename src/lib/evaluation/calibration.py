@@ -18,7 +18,6 @@ from sklearn.metrics import log_loss
 
 from lib import LABELS
 from lib.evaluation.comparison import MODELS
-from lib.models.temperature import fit_temperature
 
 BINS = 15
 
@@ -40,30 +39,26 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 
 
 def compare_calibration(
-    validation: pd.DataFrame, test: pd.DataFrame, *, dataset: str, split: str
+    test: pd.DataFrame, *, dataset: str, split: str
 ) -> tuple[list[dict[str, Any]], dict[str, pd.DataFrame]]:
-    """Calibration of both models on test.
+    """Calibration of both models.
 
     Args:
-        validation, test: `label` and <model>_p0..2 of both models; dataset, split: name `test`.
+        test: `label` and <model>_p0..2 of both models; dataset, split: its names.
     Returns:
-        Rows of metrics.json: ece, nll (nats per text), and the temperature that fits validation
-        (1: nothing is left to mend; above 1: the model is too sure).
-        Model -> `reliability` table on test.
+        Rows of metrics.json: ece, and nll (nats per text). Model -> `reliability` table.
     """
     about = {"dataset": dataset, "split": split, "texts": len(test)}
     rows, curves = [], {}
-    known, true = validation["label"].to_numpy(), test["label"].to_numpy()
+    true = test["label"].to_numpy()
     for model in MODELS:
-        columns = [f"{model}_p{i}" for i in range(len(LABELS))]
-        given = test[columns].to_numpy(np.float64)
+        given = test[[f"{model}_p{i}" for i in range(len(LABELS))]].to_numpy(np.float64)
         probabilities = given / given.sum(1, keepdims=True)  # float32 sums are not quite 1
         curve = curves[model] = reliability(probabilities, true)
         gaps = (curve["confidence"] - curve["accuracy"]).abs()
         values = {
             "ece": np.average(gaps, weights=curve["texts"]),
             "nll": log_loss(true, probabilities, labels=range(len(LABELS))),
-            "temperature": fit_temperature(validation[columns].to_numpy(), known),
         }
         for name, value in values.items():
             rows.append({"name": name, "model": model, **about, "value": float(value)})

@@ -18,6 +18,7 @@ from lib.models.inference import predict as predict_texts
 MODELS = ("base", "final")
 TABLES = ("test", "validation", "audit", "heldout")
 ALL_AUDIT = "all audit texts"
+WHOLE_SETS = ("gold", ALL_AUDIT)
 COLUMNS = ["text_id", "text", "source", "label"]
 
 
@@ -106,9 +107,15 @@ def compare_models(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]:
 
 
 def compare_by_source(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]:
-    """`compare_models` for each source alone, which is the data set."""
-    parts = frame.groupby("source")
-    return [row for name, part in parts for row in compare_models(part, dataset=name, **about)]
+    """`compare_models` for each source alone, which is the data set.
+
+    A source that is called as a whole set is (`gold`) gets `(source)` behind its name.
+    """
+    rows = []
+    for name, part in frame.groupby("source"):
+        dataset = f"{name} (source)" if name in WHOLE_SETS else name
+        rows += compare_models(part, dataset=dataset, **about)
+    return rows
 
 
 def all_metrics_table(rows: list[dict[str, Any]], *lines: str) -> pd.DataFrame:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib import LABELS
@@ -67,22 +66,6 @@ def intervals(rows: list[dict[str, Any]], title: str, *lines: str) -> Figure:
     axes.set_yticks(range(len(places)), [plain(place) for place in places])
     axes.invert_yaxis()
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return done(figure)
-
-
-def space_quality(rows: list[dict[str, Any]], title: str) -> Figure:
-    """Bars, base beside final: kNN macro-F1, and silhouette by class; higher is better.
-
-    Args:
-        rows: as `lib.evaluation.spaces.compare_spaces` gives them.
-    """
-    frame = pd.DataFrame([row for row in rows if row["model"] in MODEL_COLORS])
-    frame = frame[frame["name"].str.contains("knn|silhouette")]
-    frame["measure"] = frame["name"].str.replace("_", " ")
-    figure, axes = plt.subplots(figsize=(9, 4))
-    options = {"hue": "model", "palette": MODEL_COLORS, "saturation": 1, "ax": axes}
-    sns.barplot(frame, x="measure", y="value", **options)
-    axes.set(title=title, xlabel="measure", ylabel="value (no unit)")
     return done(figure)
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.evaluation.comparison import MODELS, compare_models
+from lib.evaluation.comparison import compare_models
 
-TEST = {"dataset": "gold", "split": "test"}
 CLEAN = {"dataset": "gold", "split": "validation"}
 MIX = {"dataset": "training mix", "split": "random validation"}
 HELD_OUT = {"dataset": "pseudo-labelled", "split": "held out"}
@@ -45,21 +44,3 @@ def validation_mix(
     total = min(len(heldout) / share, len(validation) / (1 - share))
     gold = validation.sample(round(total * (1 - share)), random_state=seed)
     return pd.concat([gold, heldout.sample(round(total * share), random_state=seed)])
-
-
-def explain(rows: list[dict[str, Any]], share: float) -> str:
-    """The difference between clean test and the mix in words and figures, as Markdown.
-
-    Args:
-        rows: of `compare_sets`, and those of gold test; share: as for `compare_sets`.
-    """
-    keys = ("dataset", "split", "model")
-    score = {tuple(row[k] for k in keys): row["value"] for row in rows if row["name"] == "macro_f1"}
-    if (*HELD_OUT.values(), "base") not in score:
-        return "No pseudo-labelled text is held out: there is nothing to compare."
-    text = f"{share:.0%} of the training texts are pseudo-labelled. Validated on such a mix, "
-    for model in MODELS:
-        test, mix, easy = (score[*about.values(), model] for about in (TEST, MIX, HELD_OUT))
-        text += f"**{model}** reads {mix:.3f} instead of {test:.3f} ({mix - test:+.3f}), "
-        text += f"and {easy:.3f} on the pseudo-labelled part alone; "
-    return text + "the models are the same on every line, only the questions become easier."

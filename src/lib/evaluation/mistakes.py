@@ -9,34 +9,18 @@ finding label errors by confident disagreement).
 
 from __future__ import annotations
 
-import jinja2
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
+from pandas.io.formats.style import Styler
 
 from lib import LABELS
+from lib.style import text_table
 
 SURE = 0.9
 """Confidence of both models from which a label that they contradict is doubtful."""
-SHOWN = 15
+SHOWN = 5
 """Mistakes that are shown for each pair of classes."""
 MARK = "likely annotation error"
-# JupyterLab typesets what stands between dollars as a formula, but not in this class
-PAGE = jinja2.Template(
-    """<div class="mathjax_ignore">
-{% for title, rows in parts %}
-<details{{ " open" if loop.first }}><summary>{{ title }}</summary><table>
-<tr>{% for name in rows.columns %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in rows.itertuples(index=False) %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}
-</table></details>
-{% else %}
-<p>No mistakes.</p>
-{% endfor %}
-</div>""",
-    autoescape=True,
-)
 
 
 def most_confident(frame: pd.DataFrame) -> pd.DataFrame:
@@ -71,18 +55,12 @@ def most_confident(frame: pd.DataFrame) -> pd.DataFrame:
     return wrong.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 
-def show(table: pd.DataFrame) -> HTML:
-    """The mistakes of `most_confident` at the end of a notebook's cell.
+def show(table: pd.DataFrame) -> Styler:
+    """The SHOWN most confident mistakes of each pair of classes, to be read.
 
-    One part for each pair of classes, most frequent first, to be opened and closed; no script.
+    Args:
+        table: of `most_confident`.
     """
-    parts = []
-    pairs = sorted(table.groupby(["true", "predicted"]), key=lambda pair: -len(pair[1]))
-    for (true, predicted), rows in pairs:
-        title = f"{true}, predicted {predicted}: {len(rows)} mistakes, {rows[MARK].sum()} of them "
-        title += f"likely annotation errors; the {min(SHOWN, len(rows))} most confident"
-        rows = rows.head(SHOWN).drop(columns=["true", "predicted", "confidence"])
-        numbers = rows.select_dtypes("number").map("{:.3f}".format)
-        marks = np.where(rows[MARK], "likely", "")
-        parts.append((title, rows.assign(**numbers, **{MARK: marks})))
-    return HTML(PAGE.render(parts=parts))
+    pairs = ["true", "predicted"]
+    shown = table.groupby(pairs).head(SHOWN).sort_values(pairs, kind="stable")
+    return text_table(shown.drop(columns="confidence"))

@@ -1,14 +1,9 @@
-"""Quality of an embedding space: how well classes are told apart by distance alone; its map.
+"""Both models' embedding spaces: their maps, and how far distance alone tells the classes apart.
 
-All measures take pooled vectors, normalise them to length 1, and use the cosine.
-
-- kNN macro-F1: each text gets the majority label of its nearest other texts. No classifier is
-  trained, so the space alone is measured.
-- Silhouette (Rousseeuw 1987): (b - a) / max(a, b) with a the mean distance to the text's own class
-  and b to the nearest other class; 1 is far apart, 0 overlaps, below 0 is on the wrong side.
-- Alignment and uniformity (Wang and Isola 2020, arXiv:2005.10242): mean squared distance of two
-  texts of one class, and log of the mean of exp(-2 · squared distance) of any two texts. Lower is
-  better for both; a space that collapses to a point is perfectly aligned and not uniform at all.
+- kNN macro-F1: each text gets the majority label of its nearest other texts (cosine). No classifier
+  is trained, so the space alone is measured.
+- Silhouette (Rousseeuw 1987): mean of (b - a) / max(a, b) with a the mean cosine distance to the
+  text's own class and b to the nearest other class; 1 is far apart, 0 overlaps.
 """
 
 from __future__ import annotations
@@ -18,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import silhouette_samples
+from sklearn.metrics import silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
 
-from lib import LABELS
 from lib.clusters.map import umap_points
 from lib.files import write_parquet
 from lib.metrics import compare, evaluate
 
 NEIGHBOURS = 10
-MAX_TEXTS = 3000  # for measures of all pairs: their time and memory grow with the square
+MAX_TEXTS = 3000  # of the silhouette: its time and memory grow with the square
 
 
 def project(folder: Path, *, predictions: Path, points: int, seed: int) -> None:
@@ -70,32 +64,16 @@ def knn_predict(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return model.fit(normalize(vectors), labels).predict(None)
 
 
-def measures(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Silhouette of each class, alignment and uniformity, over all pairs of different texts.
-
-    Args:
-        vectors: float [n, d]; labels: int [n], of two classes or more, n above their number.
-    """
-    unit = normalize(vectors.astype(np.float64))
-    silhouette = silhouette_samples(unit, labels, metric="cosine")
-    found = {f"silhouette_{LABELS[i]}": silhouette[labels == i].mean() for i in np.unique(labels)}
-    one, other = np.triu_indices(len(unit), 1)
-    squared = 2 - 2 * (unit @ unit.T)[one, other]
-    found["alignment"] = squared[labels[one] == labels[other]].mean()
-    found["uniformity"] = np.log(np.exp(-2 * squared).mean())
-    return {name: float(value) for name, value in found.items()}
-
-
 def compare_spaces(
     vectors: dict[str, np.ndarray], labels: np.ndarray, *, samples: int, seed: int, **about: str
 ) -> list[dict[str, Any]]:
-    """Rows of metrics.json for `base` and `final`: every measure of the module's docstring.
+    """Rows of metrics.json for `base` and `final`: knn_macro_f1 and silhouette.
 
     kNN macro-F1 has a 95% interval and a paired difference; its bootstrap over texts keeps the
-    neighbours as they are. The other measures take at most MAX_TEXTS texts, the same for both.
+    neighbours as they are. The silhouette takes at most MAX_TEXTS texts, the same for both.
 
     Args:
-        vectors: model -> float [n, d]; labels: int [n]; see `measures`.
+        vectors: model -> float [n, d]; labels: int [n], of two classes or more.
         about: dataset and split.
     """
     bootstrap: dict[str, Any] = {**about, "samples": samples, "seed": seed}
@@ -103,9 +81,10 @@ def compare_spaces(
     rows = [row for m, p in predicted.items() for row in evaluate(labels, p, model=m, **bootstrap)]
     rows += compare(labels, predicted["base"], predicted["final"], **bootstrap)
     rows = [row | {"name": "knn_macro_f1"} for row in rows if row["name"] == "macro_f1"]
-    chosen = np.random.default_rng(seed).permutation(len(labels))[:MAX_TEXTS]
+    count = min(len(labels), MAX_TEXTS)
+    sample: dict[str, Any] = {"metric": "cosine", "sample_size": count, "random_state": seed}
     for model, space in vectors.items():
-        for name, value in measures(space[chosen], labels[chosen]).items():
-            row = {"name": name, "model": model, **about, "texts": len(chosen), "value": value}
-            rows.append(row)
+        value = float(silhouette_score(space, labels, **sample))
+        row = {"name": "silhouette", "model": model, **about, "texts": count, "value": value}
+        rows.append(row)
     return rows

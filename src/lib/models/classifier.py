@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-NEW_LAYERS = ("classifier", "pooler")  # what no pretrained encoder brings along
+POOLER = "pooler"  # BERT's, which is a part of its head
 
 
 def classify(
@@ -34,11 +34,6 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
         return hidden[:, 0].float()
     mask = attention_mask.unsqueeze(-1)
     return (hidden.float() * mask).sum(1) / mask.sum(1).clamp(min=1)
-
-
-def is_new_layer(name: str) -> bool:
-    """Whether a parameter belongs to the layers that start without pretrained weights."""
-    return any(part in NEW_LAYERS for part in name.split("."))
 
 
 def last_layer(model: nn.Module) -> nn.Linear:
@@ -66,7 +61,7 @@ def keep_head_float32(model: Any) -> None:
     """
     encoder = model.base_model
     head = [child for child in model.children() if child is not encoder]
-    head += [child for name, child in encoder.named_children() if name in NEW_LAYERS]
+    head += [child for name, child in encoder.named_children() if name == POOLER]
     for module in head:
         module.float()
         module.register_forward_pre_hook(lambda _, given: (given[0].float(), *given[1:]))

@@ -5,25 +5,20 @@ purity of the clusters. One self-contained page, without plotly.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, cycle
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
-from matplotlib.figure import Figure
 
-from lib import LABELS, metrics
+from lib import metrics
 from lib.artefacts import read_metrics
 from lib.errors import UserError
 from lib.evaluation.comparison import MODELS
 from lib.parameters import STEPS
 from lib.reports import chapters, front, page
 from lib.reports.chapters import Chapter
-from lib.style import CLUSTER_COLORS, done, plain
 
-STEP = "04_cluster_purity"
 BOOTSTRAP: dict[str, Any] = {"samples": 10_000, "seed": 0}
 
 
@@ -32,7 +27,7 @@ class Run:
     """What is compared of one run.
 
     Attributes:
-        predictions: for the gold test texts, by their keys; empty if 06 is not there.
+        predictions: for the gold test texts, see `by_text`; empty if 06 is not there.
     """
 
     name: str
@@ -71,7 +66,6 @@ def write(directories: list[Path], out: Path | None = None) -> Path:
         common=len(set.intersection(*tested.values())) if tested else 0,
         metrics=front.side_by_side(rows, ("name", "dataset", "split", "model"), "run"),
         paired=paired_differences(runs),
-        purity=purity_overlay(runs),
     )
     return out
 
@@ -99,13 +93,22 @@ def read_runs(directories: list[Path]) -> list[Run]:
                 "manifest.json and so on); a run is a folder in outputs/"
             )
         path = folder / "06_final_eval" / "predictions" / "test.parquet"
-        frame = pd.read_parquet(path) if path.exists() else pd.DataFrame({"text_id": []})
-        runs.append(Run(name, folder, found, frame.set_index(metrics.text_keys(frame))))
+        predictions = by_text(pd.read_parquet(path)) if path.exists() else pd.DataFrame()
+        runs.append(Run(name, folder, found, predictions))
     return runs
 
 
+def by_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Predictions by what pairs them with those of another run: (text_id, label, how many-th).
+
+    An official test split may hold a text more than once, and with different labels.
+    """
+    keys = ["text_id", "label"]
+    return frame.set_index([*(frame[key] for key in keys), frame.groupby(keys).cumcount()])
+
+
 def paired_differences(runs: list[Run]) -> list[dict[str, Any]]:
-    """For every two runs that share their gold test texts: difference of either model, paired.
+    """For every two runs with the same gold test texts and labels: either model's difference.
 
     Returns:
         Rows of metrics.json, other - one, with the runs' names as `one` and `other`.
@@ -121,44 +124,3 @@ def paired_differences(runs: list[Run]) -> list[dict[str, Any]]:
             difference, *_ = metrics.compare(*columns, dataset="gold", split="test", **BOOTSTRAP)
             rows.append(difference | {"model": model, "one": one.name, "other": other.name})
     return rows
-
-
-def purity_overlay(runs: list[Run]) -> Figure | None:
-    """Purity histograms of the runs' clusters over each other, as shares of texts.
-
-    A dotted line is a run's threshold. None if no run has clusters.
-    """
-    tables, thresholds = {}, {}
-    for run in runs:
-        path = run.folder / STEP / "purity.csv"
-        if path.exists():
-            name = plain(run.name)
-            tables[name] = pd.read_csv(path)
-            thresholds[name] = front.parameters(run.chapters)[STEP]["min_purity"]
-    if not tables:
-        return None
-    frame = pd.concat(tables, names=["run", "row"]).reset_index()
-    colors = dict(zip(tables, cycle(CLUSTER_COLORS), strict=False))
-    figure, axes = plt.subplots(figsize=(9, 4.2))
-    sns.histplot(
-        frame,
-        x="purity",
-        weights="size",
-        hue="run",
-        palette=colors,
-        bins=40,
-        binrange=(1 / len(LABELS), 1),
-        stat="proportion",
-        common_norm=False,
-        element="step",
-        fill=False,
-        ax=axes,
-    )
-    for name, threshold in thresholds.items():
-        axes.axvline(threshold, color=colors[name], linestyle=":")
-    axes.set(
-        title="Purity of the clusters of the runs",
-        xlabel="purity (share of the dominant predicted class)",
-        ylabel="share of the run's texts",
-    )
-    return done(figure)

@@ -7,7 +7,6 @@ and files of this package enter as HTML.
 from __future__ import annotations
 
 import base64
-import io
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 import plotly
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from lib import files, metrics
 
@@ -51,14 +49,9 @@ def source(path: Path | str) -> Markup:
     return Markup((TEMPLATES / path).read_text(encoding="utf-8"))
 
 
-def data_uri(picture: Path | Figure) -> str:
-    """A picture inside the page: a PNG file, or a figure."""
-    content = io.BytesIO()
-    if isinstance(picture, Figure):
-        picture.savefig(content, format="png", dpi=100)
-    else:
-        content.write(picture.read_bytes())
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
+def data_uri(picture: Path) -> str:
+    """A PNG file inside the page."""
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode('ascii')}"
 
 
 def duration(seconds: float) -> str:

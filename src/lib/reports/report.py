@@ -6,14 +6,16 @@ beside the pages. Or a single file with all of it, to send by mail.
 
 from __future__ import annotations
 
+import logging
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lib.clusters import explorer
 from lib.errors import UserError
 from lib.reports import chapters, explorer_page, front, page
+
+log = logging.getLogger(__name__)
 
 
 def write(run_dir: Path) -> Path:
@@ -23,12 +25,13 @@ def write(run_dir: Path) -> Path:
         UserError: no executed notebook in run_dir.
     """
     values = _values(run_dir)
-    # where 04 is stale, its clusters and the run's texts do not belong together
-    stale = [chapter.name for chapter in values["chapters"] if chapter.stale]
     run = None
-    if explorer.STEP not in stale:
-        with suppress(UserError):  # the step is not there yet
+    # where 04 is stale, its clusters and the run's texts do not belong together
+    if any(c.manifest and not c.stale for c in values["chapters"] if c.name == explorer.STEP):
+        try:
             run = explorer.load(run_dir)
+        except UserError as error:
+            log.warning("the report has no explorer page: %s", error)
     values["with_explorer"] = run is not None
     target = Path(run_dir) / "report"
     target.mkdir(exist_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,44 +24,39 @@ def lock(run_dir: Path, what: str) -> Iterator[None]:
     """Keep other processes from writing into a run; the runner's own notebooks may.
 
     Raises:
-        UserError: another process writes into it.
+        UserError: another process writes into it, or it cannot be written at all.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if _holder(run_dir)[0] in (os.getpid(), os.getppid()):
-        yield
-        return
-    waiting = FileLock(run_dir / LOCK, timeout=0)
-    try:
-        waiting.acquire()
-    except Timeout:
-        raise _locked(run_dir) from None
     owner = run_dir / f"{LOCK}.json"
+    ours = FileLock(run_dir / LOCK, timeout=0)
     try:
-        files.write_json(owner, {"pid": os.getpid(), "what": what})
+        run_dir.mkdir(parents=True, exist_ok=True)
+        ours.acquire()
+    except Timeout:
+        _refuse_others(run_dir, owner)
+    except OSError as error:
+        raise UserError(f"{run_dir} cannot be written: {error}; name another --outputs") from error
+    with contextlib.ExitStack() as stack:
+        if ours.is_locked:
+            stack.callback(ours.release)
+            stack.callback(owner.unlink, missing_ok=True)
+            pid, host = os.getpid(), platform.node()
+            files.write_json(owner, {"pid": pid, "host": host, "what": what})
         yield
-    finally:
-        owner.unlink(missing_ok=True)
-        waiting.release()
 
 
-def refuse_if_locked(run_dir: Path) -> None:
-    """Raises UserError if another process writes into this run."""
-    with lock(run_dir, "opening"):
-        pass
+def _refuse_others(run_dir: Path, owner: Path) -> None:
+    """Raises UserError unless this process or the one that started it holds the lock.
 
-
-def _holder(run_dir: Path) -> tuple[int, str]:
+    The host counts, too: each container begins to number its processes anew.
+    """
+    holder = {"pid": 0, "host": "", "what": "starting"}
     with contextlib.suppress(OSError, ValueError):
-        owner = files.read_json(run_dir / f"{LOCK}.json")
-        return owner["pid"], owner["what"]
-    return 0, ""
-
-
-def _locked(run_dir: Path) -> UserError:
-    pid, what = _holder(run_dir)
-    return UserError(
-        f"{run_dir} is in use by another process (pid {pid}, {what}); wait for it, stop it, or "
-        "give this run another name: -p run=NAME"
+        holder = files.read_json(owner)
+    if holder["host"] == platform.node() and holder["pid"] in (os.getpid(), os.getppid()):
+        return
+    raise UserError(
+        f"{run_dir} is in use by another process (pid {holder['pid']}, {holder['what']}); wait for "
+        "it, stop it, or give this run another name: -p run=NAME"
     )
 
 

@@ -88,17 +88,17 @@ def pca(step: Step) -> Path:
     )
 
 
-def kmeans(step: Step) -> dict[int, Path]:
-    """04: K-Means for `clusters` and each of `compare_clusters`."""
+def kmeans(step: Step) -> Path:
+    """04: K-Means."""
     p = step.params
-    options = {"restarts": p.kmeans_restarts, "sample": p.kmeans_sample, "seed": p.seed}
-    vectors = step.input("03_embed_corpus", "pca/reduced.npy")
-    return {
-        count: step.make(
-            f"kmeans/{count}", kmeans_.cluster, vectors=vectors, clusters=count, **options
-        )
-        for count in sorted({p.clusters, *p.compare_clusters})
-    }
+    return step.make(
+        f"kmeans/{p.clusters}",
+        kmeans_.cluster,
+        vectors=step.input("03_embed_corpus", "pca/reduced.npy"),
+        restarts=p.kmeans_restarts,
+        sample=p.kmeans_sample,
+        **p.only("clusters", "seed"),
+    )
 
 
 def corpus_map(step: Step, kmeans: Path) -> Path:

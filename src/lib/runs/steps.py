@@ -29,12 +29,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import joblib
+
 from lib import files
 from lib.artefacts import MANIFEST, METRICS, changed_inputs, output_digest, read_manifest
 from lib.errors import UserError
 from lib.parameters import StepParams
 from lib.runs import fingerprints
-from lib.runs.locks import lock, one_at_a_time, refuse_if_locked
+from lib.runs.locks import lock, one_at_a_time
 
 NEW = ".new"
 PARTS = ".parts"
@@ -148,12 +150,26 @@ class Step:
             metrics: one dict per figure: name, value, dataset, split, texts, and low/high of its
                 95% interval where it has one.
             summary: the step's result in two lines.
+        Raises:
+            UserError: another process works in this run, or this execution's artefacts are not
+                here any more: it was finished before.
         """
-        files.write_json(self.path(METRICS), metrics)
-        self._remove_the_rest()
+        with lock(self.run_dir, f"{self.name}: finishing"):
+            missing = sorted(name for name in self._kept if not (self.folder / name).exists())
+            if missing:
+                raise UserError(
+                    f"{self.name} was finished before, or never wrote {', '.join(missing)}: run "
+                    "its notebook again from the first cell; nothing that is done is done again"
+                )
+            files.write_json(self.path(METRICS), metrics)
+            self._remove_the_rest()
+            files.write_json(self.folder / MANIFEST, self._manifest(summary))
+            files.replace_folder(self.folder, self.run_dir / self.name)
+
+    def _manifest(self, summary: str) -> dict[str, Any]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         parts = {name: self._read_part(self.folder, name) for name in self._part_names()}
-        manifest = {
+        return {
             "step": self.name,
             "summary": summary,
             **self.identity,
@@ -167,9 +183,6 @@ class Step:
             "python": platform.python_version(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        files.write_json(self.folder / MANIFEST, manifest)
-        with lock(self.run_dir, f"{self.name}: finishing"):
-            files.replace_folder(self.folder, self.run_dir / self.name)
 
     def _find(self, name: str, fingerprint: str) -> bool:
         """Whether the part is here; if another folder has it, it is now."""
@@ -181,16 +194,24 @@ class Step:
         beside += self.run_dir.parent.glob(f"*/{NEW}/{self.name}")
         for folder in [self.run_dir / self.name, *sorted(beside)]:
             with contextlib.suppress(OSError):  # another run may replace its step meanwhile
-                if self._has(folder, name, fingerprint):
-                    files.link_tree(folder / name, self.folder / name)
-                    part = self._read_part(folder, name)
+                if not self._has(folder, name, fingerprint):
+                    continue
+                files.link_tree(folder / name, self.folder / name)
+                part = self._read_part(folder, name)
+                if part["fingerprint"] == fingerprint and self._is_whole(self.folder / name, part):
                     files.write_json(self.folder / PARTS / f"{name}.json", part)
                     return True
         return False
 
     def _has(self, folder: Path, name: str, fingerprint: str) -> bool:
-        record = folder / PARTS / f"{name}.json"
-        return record.exists() and files.read_json(record)["fingerprint"] == fingerprint
+        if not (folder / PARTS / f"{name}.json").exists():
+            return False
+        part = self._read_part(folder, name)
+        return part["fingerprint"] == fingerprint and self._is_whole(folder / name, part)
+
+    def _is_whole(self, folder: Path, part: dict[str, Any]) -> bool:
+        """Whether nobody has removed a file of a part, as one does to free space."""
+        return all((folder / file).exists() for file in part["outputs"])
 
     def _read_part(self, folder: Path, name: str) -> dict[str, Any]:
         return files.read_json(folder / PARTS / f"{name}.json")
@@ -201,8 +222,8 @@ class Step:
         record = self.folder / PARTS / f"{name}.json"
         record.unlink(missing_ok=True)
         files.make_readable(made)
+        outputs = files.folder_digests(made)  # takes long: if killed here, `made` is gone on with
         files.replace_folder(made, self.folder / name)
-        outputs = files.folder_digests(self.folder / name)
         part = {"fingerprint": fingerprint, "outputs": outputs, "seconds": round(seconds, 1)}
         files.write_json(record, part | identity)
 
@@ -255,11 +276,11 @@ def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
     """Open a step, to look at it or to do it again; what is there stays until `finish`.
 
     Raises:
-        UserError: another process works in this run.
+        UserError: another process works in this run, or its folder cannot be written.
     """
     run_dir = Path(run_dir).resolve()
-    files.recover(run_dir / name)
-    refuse_if_locked(run_dir)
+    with lock(run_dir, f"{name}: opening"):
+        files.recover(run_dir / name)
     # now, not when the step ends: the checkout may have moved on by then
     step = Step(name, run_dir, params, identity=identity(name, params))
     step.folder.mkdir(parents=True, exist_ok=True)
@@ -294,7 +315,6 @@ def identity(name: str, params: StepParams) -> dict[str, Any]:
 
 def is_current(name: str, run_dir: Path, params: StepParams) -> bool:
     """Whether a complete step's artefacts are what this code, these parameters and inputs give."""
-    files.recover(Path(run_dir) / name)
     manifest = read_manifest(run_dir, name)
     if manifest is None or changed_inputs(run_dir, manifest):
         return False
@@ -319,16 +339,9 @@ def machine() -> str:
                 name = line.split(":", 1)[1].strip()
                 break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    text = f"{name}, {cores()} cores, {memory:.0f} GiB"
+    text = f"{name}, {joblib.cpu_count()} cores, {memory:.0f} GiB"
     torch = sys.modules.get("torch")  # steps that never load it use no GPU
     if torch and torch.cuda.is_available():
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         text += f", {', '.join(gpus)}"
     return text
-
-
-def cores() -> int:
-    """Number of processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -26,7 +26,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from lib import LABELS
 from lib.metrics import macro_f1
-from lib.models.classifier import classify, is_new_layer
+from lib.models.classifier import classify
 from lib.models.encoder import Encoder, hardware
 from lib.models.inference import pad, predict
 from lib.training.batches import Batches, BatchSampler
@@ -232,10 +232,11 @@ class ClassifierTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW; new layers have their own rate; biases and norms are not decayed."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        last = set(map(id, self.encoder.last_layer.parameters()))
         for name, parameter in self.losses.named_parameters():
             if parameter.requires_grad:
-                inner = name.removeprefix("classifier.")
-                new = inner == name or is_new_layer(inner)  # what is not the model is SupCon's
+                # the layer that gives the logits, and SupCon's projection
+                new = id(parameter) in last or not name.startswith("classifier.")
                 rate = self.plan.head_learning_rate if new else self.plan.learning_rate
                 decay = WEIGHT_DECAY if parameter.ndim > 1 else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
