@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from lib import artefacts
+from lib.__main__ import main
+from lib.files import read_json
 from lib.parameters import STEPS
 from lib.runs import fingerprints
 
@@ -17,7 +19,6 @@ SMALLER = {
     "max_corpus": 60,  # of each of eight sources
     "02_base_classifier.epochs": 3,
     "linear_probe": "true",  # by default off: with the demo's gold texts the base knows better
-    "min_confidence": 0.5,
     "05_metric_learning.steps": 6,
 }
 
@@ -67,3 +68,19 @@ def test_the_demos_report_in_a_browser(demo, browser_page, name):
     assert all(browser_page.drawn())
     assert page.locator("img").count() >= 1
     assert page.locator("header a").count() >= 7
+
+
+def test_the_demo_ends_with_a_model(demo, capsys):
+    """Exported, on the front page, and able to label."""
+    run_dir, _ = demo
+    assert main(["export", str(run_dir), "--max-loss", "0.1"]) == 0
+    about = read_json(run_dir / "model" / "export.json")
+    rows = {row["model"]: row for row in about["measured"]}
+    assert rows["ONNX float32"]["equal_labels"] > 0.99
+    assert rows["ONNX int8"]["equal_labels"] > 0.9
+    assert rows["ONNX int8"]["megabytes"] < 40
+    index = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
+    assert "ONNX int8" in index and "Out of date: exported" not in index
+    capsys.readouterr()
+    assert main(["predict", str(run_dir), "--text", "Ужасно, всё сломалось, верните деньги"]) == 0
+    assert capsys.readouterr().out.startswith("negative\t")

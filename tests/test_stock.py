@@ -1,8 +1,10 @@
 """What is saved opens with the libraries alone, in a process that cannot import this project."""
 
+import itertools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,47 +22,52 @@ sys.modules["lib"] = None  # an import of it would fail
 import numpy as np, torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
-path, texts = sys.argv[1], json.load(sys.stdin)
-classify = pipeline("text-classification", model=path, top_k=None, batch_size=3)
-rows = [{r["label"]: r["score"] for r in row} for row in classify(texts, truncation=True)]
-found = {"pipeline": rows, "encode": SentenceTransformer(path).encode(texts).tolist()}
-tokenizer = AutoTokenizer.from_pretrained(path)
-inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-with torch.no_grad():
-    model = AutoModelForSequenceClassification.from_pretrained(path).eval()
-    found["auto"] = model(**inputs).logits.softmax(-1).tolist()
-    hidden = AutoModel.from_pretrained(path).eval()(**inputs).last_hidden_state
-mask = inputs["attention_mask"][..., None]
-found |= {"cls": hidden[:, 0].tolist(), "mean": ((hidden * mask).sum(1) / mask.sum(1)).tolist()}
-print(json.dumps(found))
+texts = json.load(sys.stdin)
+for path in sys.argv[1:]:
+    classify = pipeline("text-classification", model=path, top_k=None, batch_size=3)
+    rows = [{r["label"]: r["score"] for r in row} for row in classify(texts, truncation=True)]
+    found = {"pipeline": rows, "encode": SentenceTransformer(path).encode(texts).tolist()}
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        model = AutoModelForSequenceClassification.from_pretrained(path).eval()
+        found["auto"] = model(**inputs).logits.softmax(-1).tolist()
+        hidden = AutoModel.from_pretrained(path).eval()(**inputs).last_hidden_state
+    mask = inputs["attention_mask"][..., None]
+    found |= {"cls": hidden[:, 0].tolist(), "mean": ((hidden * mask).sum(1) / mask.sum(1)).tolist()}
+    print(json.dumps(found))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tiny_checkpoint", "tiny_bert"])
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_stock_libraries_give_our_probabilities_and_vectors(request, kind, pooling, tmp_path):
-    checkpoint = request.getfixturevalue(kind)
-    encoder = new_classifier(checkpoint, pooling=pooling, max_tokens=80, seed=0)
-    save_classifier(encoder, tmp_path)
+def test_stock_libraries_give_our_probabilities_and_vectors(tiny_checkpoint, tiny_bert, tmp_path):
+    """ModernBERT and BERT, with both poolings."""
     texts = [*SENTENCES, "да", " ".join(SENTENCES * 4)]  # the last one is cut
-    probabilities, pooled = predict(encoder, encoder.tokenize(texts), **CPU)
-    assert np.ptp(probabilities, axis=0).max() > 0.02
+    expected = {}
+    for checkpoint, pooling in itertools.product((tiny_checkpoint, tiny_bert), ("cls", "mean")):
+        encoder = new_classifier(checkpoint, pooling=pooling, max_tokens=80, seed=0)
+        folder = tmp_path / f"{Path(checkpoint).name}-{pooling}"
+        save_classifier(encoder, folder)
+        expected[folder] = (pooling, *predict(encoder, encoder.tokenize(texts), **CPU))
     done = subprocess.run(
-        [sys.executable, "-c", STOCK, str(tmp_path)],
+        [sys.executable, "-c", STOCK, *map(str, expected)],
         input=json.dumps(texts),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    rows = [[row[name] for name in LABELS] for row in found["pipeline"]]
-    for name, expected in {
-        "pipeline": probabilities,
-        "auto": probabilities,
-        "encode": pooled,
-        pooling: pooled,
-    }.items():
-        values = rows if name == "pipeline" else found[name]
-        np.testing.assert_allclose(values, expected, atol=1e-4, err_msg=name)
+    lines = done.stdout.splitlines()[-len(expected) :]
+    for line, (folder, (pooling, probabilities, pooled)) in zip(
+        lines, expected.items(), strict=True
+    ):
+        assert np.ptp(probabilities, axis=0).max() > 0.02
+        found = json.loads(line)
+        rows = [[row[name] for name in LABELS] for row in found["pipeline"]]
+        for name, values, wanted in (
+            ("pipeline", rows, probabilities),
+            ("auto", found["auto"], probabilities),
+            ("encode", found["encode"], pooled),
+            (pooling, found[pooling], pooled),
+        ):
+            np.testing.assert_allclose(values, wanted, atol=1e-4, err_msg=f"{folder.name} {name}")
