@@ -71,7 +71,6 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         "05.steps=6",
         "lambda_metric=[0.0, 0.5]",
         "evaluations=2",
-        "bootstrap_samples=200",
         "perturbation_texts=20",
         "learning_rate=2.0e-3",
     ]

@@ -1,11 +1,14 @@
 """The runner's choices and the command line's answers to bad input; no notebook is executed."""
 
+import inspect
+
+import nbformat
 import pytest
 
-from lib import files
-from lib.__main__ import main
+from lib import artefacts, files
+from lib.__main__ import _parser, main
 from lib.errors import UserError
-from lib.models import encoder
+from lib.models import deployment, encoder, labelling, vocabulary
 from lib.parameters import STEPS
 from lib.runs import fingerprints, parameter_files, runner
 
@@ -47,7 +50,7 @@ def test_wrong_step_choice_names_the_nearest(choice, named):
     ("arguments", "parts"),
     [
         (["-p", "04_cluster_purity.min_purty=0.95"], ["min_purty", "'min_purity'", "0.95"]),
-        (["-p", "04_cluster_purity.min_purity=1.5"], [">= 0.0 and <= 1.0", "got 1.5"]),
+        (["-p", "04_cluster_purity.min_purity=1.5"], ["less than or equal to 1, got 1.5"]),
         (["-p", "sources=[smaple]"], ["smaple", "'sample'"]),
         (["-p", "sources=[sample, sample]"], ["listed twice"]),
         (["-p", "sources=[local]"], ["data_dir", "is not a folder"]),
@@ -107,6 +110,44 @@ def test_only_without_earlier_steps_says_which_is_missing(tmp_path, capsys):
     assert "Traceback" not in message
 
 
+@pytest.fixture
+def one_cell(tmp_path, monkeypatch):
+    """Execute a notebook of one cell as if it were step 01."""
+
+    def execute(source):
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, tmp_path / "one.ipynb")
+        monkeypatch.setattr(fingerprints, "notebook_path", lambda step: tmp_path / "one.ipynb")
+        params = parameter_files.load(DEMO).steps["01_gold_data"]
+        return runner.execute("01_gold_data", tmp_path / "run", params, "[1/1]")
+
+    return execute
+
+
+def test_a_notebook_whose_process_is_killed_is_named(one_cell, tmp_path, caplog):
+    """As the system does when memory is full."""
+    assert not one_cell("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert "memory is full" in caplog.text
+    assert [path.name for path in (tmp_path / "run" / "notebooks").iterdir()] == [
+        "01_gold_data.failed.ipynb"
+    ]
+
+
+def test_figures_are_shown_whatever_the_shell_has_set(one_cell, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    files.write_json(tmp_path / "run" / "01_gold_data" / "manifest.json", {"summary": "a"})
+    code = "import matplotlib.pyplot as plt\nfigure, _ = plt.subplots()\nplt.close(figure)\nfigure"
+    assert one_cell(code)
+    path = artefacts.executed_notebook(tmp_path / "run", "01_gold_data")
+    cell = nbformat.read(path, as_version=4).cells[-1]
+    assert "image/png" in cell.outputs[0].data
+
+
 def test_cuda_without_a_gpu(tmp_path, capsys):
     import torch
 
@@ -121,6 +162,37 @@ def test_params_command_prints_yaml_that_loads_again(tmp_path, capsys):
     printed = tmp_path / "printed.yaml"
     printed.write_text(capsys.readouterr().out, encoding="utf-8")
     assert parameter_files.load(printed) == parameter_files.load(DEMO, ["seed=7"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "f"],
+        ["step", "02", "f"],
+        ["sweep", "f"],
+        ["params", "f"],
+        ["report", "r"],
+        ["compare", "r"],
+        ["export", "r"],
+        ["predict", "m"],
+        ["trim", "m", "--corpus", "f", "--out", "o"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_option_is_one_of_the_function_behind_it(arguments):
+    """A command's function takes its options by name, and hands the rest on."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    inspect.signature(command).bind(**options)
+    on = {
+        "run": runner.run,
+        "export": deployment.export,
+        "predict": labelling.label_files,
+        "trim": vocabulary.trim,
+    }
+    rest = options.keys() - inspect.signature(command).parameters.keys()
+    known = inspect.signature(on[arguments[0]]).parameters.keys() if rest else set()
+    assert rest <= known
 
 
 def test_report_of_a_folder_without_notebooks(tmp_path, capsys):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,6 +123,61 @@ def test_an_error_at_the_end_loses_nothing(tmp_path, function):
     assert not (tmp_path / ONE / "gold.parquet").exists(), "a file of the step before is left"
 
 
+def test_the_last_cell_run_again_loses_nothing(tmp_path, function):
+    """In JupyterLab: what was built lies in the finished step then, and no more where it was."""
+    step = steps.open_step(ONE, tmp_path, SAMPLE)
+    step.path("figures/x.png").write_bytes(b"1")
+    step.make("model", function, epochs=3)
+    step.finish([], "done")
+    before = tree(tmp_path / ONE)
+    with pytest.raises(UserError, match=r"finished before, or never wrote figures/x\.png, m.*, mo"):
+        step.finish([], "done")
+    step.path("figures/x.png").write_bytes(b"2")
+    with pytest.raises(UserError, match="run its notebook again"):
+        step.finish([], "done")
+    assert tree(tmp_path / ONE) == before
+
+
+@pytest.mark.parametrize("killed", ["replace_folder", "folder_digests"])
+def test_a_part_that_is_killed_when_done_is_not_lost(tmp_path, function, monkeypatch, killed):
+    """Digests of many gigabytes take a while, in which a kill must not cost the part."""
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, killed, kill)
+    step = steps.open_step(ONE, tmp_path, SAMPLE)
+    with pytest.raises(KeyboardInterrupt):
+        step.make("model", function, epochs=3)
+    (made,) = step.folder.glob(".model-*")
+    assert (made / "result.json").exists()
+
+
+def test_a_part_without_one_of_its_files_is_made_again(tmp_path, function):
+    step = steps.open_step(ONE, tmp_path, SAMPLE)
+    step.make("model", function, epochs=3)
+    step.finish([], "done")
+    (tmp_path / ONE / "model" / "result.json").unlink()
+    step = steps.open_step(ONE, tmp_path, SAMPLE)
+    assert (step.make("model", function, epochs=3) / "result.json").exists()
+    assert function.calls == 2
+
+
+def test_a_run_beside_that_is_replaced_meanwhile_is_not_taken(tmp_path, function, monkeypatch):
+    """Between the look at its part and the linking, it gets another one in its place."""
+    beside = steps.open_step(ONE, tmp_path / "a", SAMPLE)
+    beside.make("model", function, epochs=3)
+    link = files.link_tree
+
+    def replaced(source, target):
+        beside.make("model", function, epochs=4)
+        link(source, target)
+
+    monkeypatch.setattr(files, "link_tree", replaced)
+    folder = steps.open_step(ONE, tmp_path / "b", SAMPLE).make("model", function, epochs=3)
+    assert json.loads((folder / "result.json").read_text()) == {"epochs": 3}
+
+
 def test_an_interrupted_part_goes_on_in_its_folder(tmp_path, function):
     function.fails = True
     for _ in range(2):
@@ -218,7 +274,9 @@ def test_a_missing_step_is_named(tmp_path):
         step.input(ONE, "tables/corpus")
 
 
-def test_one_process_at_a_time_writes_into_a_run(tmp_path):
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds the run's lock until it is killed."""
     program = f"""
         import pathlib, sys
         from lib.runs import locks
@@ -228,11 +286,56 @@ def test_one_process_at_a_time_writes_into_a_run(tmp_path):
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as other:
-        assert other.stdout.readline() == "locked\n"
-        with pytest.raises(UserError, match=rf"in use by another process \(pid {other.pid}, run\)"):
-            steps.open_step(ONE, tmp_path, SAMPLE)
-        other.kill()
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout.readline() == "locked\n"
+        yield process
+        process.kill()
+
+
+def test_one_process_at_a_time_writes_into_a_run(tmp_path, other):
+    with pytest.raises(UserError, match=rf"in use by another process \(pid {other.pid}, run\)"):
+        steps.open_step(ONE, tmp_path, SAMPLE)
+    other.kill()
+    other.wait()
     complete(ONE, tmp_path)  # a killed process leaves no lock
     with locks.lock(tmp_path, "run"), locks.lock(tmp_path, "again"):
         complete(ONE, tmp_path)
+
+
+def test_processes_that_open_a_step_together_do_not_lock_each_other_out(tmp_path, request):
+    """Four on one machine: three open it at the same moment, behind the main one."""
+    waited = []
+    one_of_many = SimpleNamespace(is_main_process=False, wait_for_everyone=lambda: waited.append(1))
+    request.getfixturevalue("other")
+    step = steps.open_step(ONE, tmp_path, SAMPLE, one_of_many)
+    assert waited and step.group is one_of_many
+
+
+def test_finishing_takes_nothing_from_a_process_at_work(tmp_path, request, function):
+    """A notebook left open in JupyterLab, and a run in the same folder."""
+    looked = steps.open_step(ONE, tmp_path, SAMPLE)
+    looked.path("history.csv").write_text("1")
+    request.getfixturevalue("other")
+    unfinished = looked.folder / ".model-0123" / "checkpoint"
+    unfinished.mkdir(parents=True)
+    with pytest.raises(UserError, match="in use by another process"):
+        looked.finish([], "done")
+    assert unfinished.exists()
+
+
+def test_a_number_of_a_process_is_no_key_to_a_lock(tmp_path, monkeypatch, request):
+    """Every container has a process 1; and a killed one leaves its number behind."""
+    other = request.getfixturevalue("other")
+    monkeypatch.setattr(locks.os, "getpid", lambda: other.pid)
+    monkeypatch.setattr(locks.platform, "node", lambda: "another-host")
+    with pytest.raises(UserError, match="in use"), locks.lock(tmp_path, "run"):
+        pass
+    files.write_json(tmp_path / "free" / ".lock.json", {"pid": other.pid, "host": "another-host"})
+    with locks.lock(tmp_path / "free", "run"):
+        assert files.read_json(tmp_path / "free" / ".lock.json")["what"] == "run"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/run cannot be written: .*; name another --outputs"):
+        steps.open_step(ONE, tmp_path / "file" / "run", SAMPLE)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 from scipy import stats
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import f1_score
 
 from lib import files, metrics
 from lib.data import tables
@@ -75,15 +75,15 @@ def test_the_sweep_files_of_the_project_are_valid(path):
     ("changes", "parts"),
     [
         ({"grid": {"min_purty": [0.5]}}, ["min_purty-0.5: ", "'min_purity'"]),
-        ({"grid": {"min_purity": [0.5, 1.5]}}, ["min_purity-1.5: ", "got 1.5", "<= 1.0"]),
+        ({"grid": {"min_purity": [0.5, 1.5]}}, ["min_purity-1.5: ", "got 1.5", "equal to 1,"]),
         ({"grid": {"min_purity": []}}, ["min_purity", "at least 1"]),
         ({"grid": {"min_purity": 0.5}}, ["grid.min_purity", "list"]),
-        ({"grid": {"min_purity": [0.5, 0.5]}}, ["min_purity-0.5: two points"]),
+        ({"grid": {"min_purity": [0.5, 0.5]}}, ["two points have the name min_purity-0.5"]),
         ({"variants": {"a": {"04.min_purity": 0.1}}}, ["min_purity is set by the grid"]),
         ({"variants": {"a": {}}, "compare_with": "b"}, ["no variant 'b'", "'a'"]),
         ({"variants": {"a": {"last": "01"}}}, ["01 leaves no model"]),
         ({"variants": {"a": {"last": "09"}}}, ["no step '09'"]),
-        ({"grid": None}, ["nothing to sweep"]),
+        ({"grid": None}, ["nothing to compare"]),
         ({"gird": {}}, ["gird", "Unexpected"]),
         ({"measure": "gold"}, ["measure", "'test'"]),
         ({"name": "a/b"}, ["name", "match"]),
@@ -185,8 +185,6 @@ def test_one_row_per_point_and_data_set(compared, tmp_path):
         row = table.loc[point.name, "gold", "test"]
         expected = f1_score(frame["label"], frame["predicted"], average="macro")
         assert row["macro_f1"] == pytest.approx(expected, abs=1e-5)
-        expected = accuracy_score(frame["label"], frame["predicted"])
-        assert row["accuracy"] == pytest.approx(expected, abs=1e-5)
         label, predicted = frame["label"].to_numpy(), frame["predicted"].to_numpy()
         about = {"dataset": "gold", "split": "test", "samples": 20_000, "seed": 3}
         known = metrics.evaluate(label, predicted, model="x", **about)[0]
@@ -218,7 +216,6 @@ def test_means_over_seeds(compared, tmp_path, capsys):
     assert table.loc[("full", "all audit texts"), "texts"] == SIZES["audit"]
     printed = capsys.readouterr().out
     assert "all audit texts" in printed and f"{row['macro_f1']:.3f} [" in printed
-    assert (tmp_path / "comparison.png").stat().st_size > 5000
 
 
 def test_interval_over_texts_of_a_mean_over_seeds(compared, tmp_path):
@@ -254,7 +251,7 @@ def test_failed_points_are_left_out(compared, tmp_path, caplog, monkeypatch):
 
 
 def test_predictions_of_a_real_model_are_made_once(tiny_checkpoint, write, tmp_path, monkeypatch):
-    run_dir = tmp_path / "point"
+    run_dir = tmp_path / "outputs" / "point"
     model = encoder.new_classifier(tiny_checkpoint, pooling="cls", max_tokens=32, seed=0)
     encoder.save_classifier(model, run_dir / "02_base_classifier" / "model")
     gold = pd.DataFrame({"text": ["хорошо", "плохо", "день", "ужас"], "label": [2, 0, 1, 0]})
@@ -265,8 +262,9 @@ def test_predictions_of_a_real_model_are_made_once(tiny_checkpoint, write, tmp_p
     corpus = pd.DataFrame({"text_id": ["д", "е"], "text": ["да", "нет"], "source": "у"})
     corpus["audit_label"] = pd.array([2, None], dtype="Int8")
     tables.write_corpus(corpus, source / "corpus" / "part-0.parquet")
-    for step, file in (("01_gold_data", "tables/gold.parquet"), ("02_base_classifier", "model/x")):
-        files.write_json(run_dir / step / "manifest.json", {"outputs": {file: "1"}})
+    outputs = {"01_gold_data": ["tables/gold.parquet", "tables/corpus/part-0.parquet"]}
+    for step, names in (outputs | {"02_base_classifier": ["model/x"]}).items():
+        files.write_json(run_dir / step / "manifest.json", {"outputs": dict.fromkeys(names, "1")})
     path = write(set={"precision": "float32", "device": "cpu"}, last="04")
     point = sweep.load(path).points[0]
     found = sweep.predictions(point, run_dir, "test")

@@ -6,18 +6,20 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from lib.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     for noisy in ("papermill", "traitlets", "httpx", "huggingface_hub", "datasets", "faiss"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
-        return options.command(options)
+        return command(**options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -142,133 +144,101 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--outputs", type=Path, metavar="DIR", help="where runs go; or outputs/")
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(file: Path, overrides: list[str], outputs: Path | None, **choice: Any) -> int:
     from lib.runs import parameter_files, runner
 
-    return runner.run(
-        parameter_files.load(options.file, options.overrides),
-        first=options.first,
-        last=options.last,
-        only=options.only,
-        force=options.force,
-        appendix=options.appendix,
-        outputs=options.outputs or runner.OUTPUTS,
-    )
+    params = parameter_files.load(file, overrides)
+    return runner.run(params, outputs=outputs or runner.OUTPUTS, **choice)
 
 
-def _step(options: argparse.Namespace) -> int:
+def _step(step: str, file: Path, overrides: list[str], outputs: Path | None) -> int:
     from lib.runs import parameter_files, parts, runner, steps
 
     processes = steps.processes()
-    name = parameter_files.find_step(options.step)
+    name = parameter_files.find_step(step)
     if name not in parts.TOGETHER:
         raise UserError(f"{name} has no part for several processes; 02, 03 and 05 have")
-    with processes.main_process_first():  # opening a run locks it for a moment
-        run_dir, params = runner.prepare(
-            parameter_files.load(options.file, options.overrides),
-            [name],
-            options.outputs or runner.OUTPUTS,
-        )
-        step = steps.open_step(name, run_dir, params.steps[name])
-        step.group = processes
-    processes.wait_for_everyone()  # all have opened the run before one of them locks it
+    params = parameter_files.load(file, overrides)
+    with processes.main_process_first():  # it may ask the hub which commit is the newest
+        run_dir, params = runner.prepare(params, [name], outputs or runner.OUTPUTS)
+    opened = steps.open_step(name, run_dir, params.steps[name], processes)
     if processes.is_main_process:
         logging.info("%s: %d processes", name, processes.num_processes)
-    parts.TOGETHER[name](step)
+    parts.TOGETHER[name](opened)
     return 0
 
 
-def _sweep(options: argparse.Namespace) -> int:
+def _sweep(
+    file: Path, overrides: list[str], base: Path | None, jobs: int, outputs: Path | None
+) -> int:
     from lib.runs import runner, sweep
 
-    if options.jobs < 1:
-        raise UserError(f"--jobs {options.jobs}: expected a whole number >= 1")
-    loaded = sweep.load(options.file, options.overrides, options.base)
-    outputs = (options.outputs or runner.OUTPUTS).resolve()
-    failed = sweep.run(loaded, outputs, options.jobs)
-    sweep.write(loaded, outputs / loaded.name)
+    if jobs < 1:
+        raise UserError(f"--jobs {jobs}: expected a whole number >= 1")
+    loaded = sweep.load(file, overrides, base)
+    folder = (outputs or runner.OUTPUTS).resolve()
+    failed = sweep.run(loaded, folder, jobs)
+    sweep.write(loaded, folder / loaded.name)
     if failed:
         print(f"{len(failed)} points failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _params(options: argparse.Namespace) -> int:
+def _params(file: Path, overrides: list[str]) -> int:
     from lib.runs import parameter_files
 
-    loaded = parameter_files.load(options.file, options.overrides)
-    print(parameter_files.to_yaml(loaded), end="")
+    print(parameter_files.to_yaml(parameter_files.load(file, overrides)), end="")
     return 0
 
 
-def _report(options: argparse.Namespace) -> int:
+def _report(run_dir: Path, single_file: bool) -> int:
     from lib.reports import report
 
-    write = report.write_single if options.single_file else report.write
-    print(write(options.run_dir))
+    print(report.write_single(run_dir) if single_file else report.write(run_dir))
     return 0
 
 
-def _compare(options: argparse.Namespace) -> int:
+def _compare(run_dirs: list[Path], out: Path | None) -> int:
     from lib.reports import compare
 
-    print(compare.write(options.run_dirs, options.out))
+    print(compare.write(run_dirs, out))
     return 0
 
 
-def _export(options: argparse.Namespace) -> int:
+def _export(run_dir: Path, out: Path | None, **options: Any) -> int:
     from lib.models import deployment
     from lib.reports import report
 
-    folder = deployment.export(
-        options.run_dir,
-        options.out,
-        keep_vocabulary=options.keep_vocabulary,
-        max_loss=options.max_loss,
-        force=options.force,
-    )
-    if options.out is None:
-        report.write(options.run_dir)  # its front page shows the model
+    folder = deployment.export(run_dir, out, **options)
+    if out is None:
+        report.write(run_dir)  # its front page shows the model
     print(folder)
     return 0
 
 
-def _predict(options: argparse.Namespace) -> int:
+def _predict(
+    model: str, files: list[Path], out: Path | None, text: list[str] | None, **options: Any
+) -> int:
     from lib.models import SentimentModel, labelling
 
-    if options.files and not options.text:
-        if options.out is None:
+    if files and not text:
+        if out is None:
             raise UserError("--out: name the file that the labels go to")
-        for path in labelling.label_files(
-            options.model,
-            options.files,
-            options.out,
-            text_column=options.text_column,
-            on_error=options.on_error,
-            force=options.force,
-        ):
+        for path in labelling.label_files(model, files, out, **options):
             print(path)
         return 0
-    if options.files or options.out:
+    if files or out:
         raise UserError("give either FILE and --out, or --text, or lines on standard input")
-    model = SentimentModel(options.model)
-    for line in labelling.label_lines(model, options.text or sys.stdin):
+    for line in labelling.label_lines(SentimentModel(model), text or sys.stdin):
         print(line, flush=True)
     return 0
 
 
-def _trim(options: argparse.Namespace) -> int:
+def _trim(base_model: str, corpus: list[Path], out: Path, **options: Any) -> int:
     from lib.models import vocabulary
 
-    print(
-        vocabulary.trim(
-            options.base_model,
-            options.corpus,
-            options.out,
-            min_count=options.min_count,
-            max_size=options.max_size,
-        )
-    )
-    print(options.out)
+    print(vocabulary.trim(base_model, corpus, out, **options))
+    print(out)
     return 0
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
 
 from lib.errors import UserError
 
@@ -211,21 +210,13 @@ class MetricLearningParams(TrainingParams):
 class FinalEvalParams(ModelStepParams):
     """06: base and final model and the test texts in, the comparison out."""
 
-    bootstrap_samples: int = Field(10_000, ge=100, le=1_000_000, description="resamples of texts")
     umap_points: int = Field(5_000, ge=50, le=100_000, description="texts in each map")
 
 
 class RobustnessParams(ModelStepParams):
     """Appendix: the gold test texts, written differently."""
 
-    bootstrap_samples: int = Field(10_000, ge=100, le=1_000_000, description="resamples of texts")
     perturbation_texts: int = Field(500, ge=10, description="gold test texts that are changed")
-
-
-class SpacesParams(StepParams):
-    """Appendix: quality of both embedding spaces, calibration."""
-
-    bootstrap_samples: int = Field(10_000, ge=100, le=1_000_000, description="resamples of texts")
 
 
 STEPS: dict[str, type[StepParams]] = {
@@ -239,7 +230,7 @@ STEPS: dict[str, type[StepParams]] = {
 """The steps in their order, each with its parameters."""
 APPENDICES: dict[str, type[StepParams]] = {
     "appendix_robustness": RobustnessParams,
-    "appendix_spaces": SpacesParams,
+    "appendix_spaces": StepParams,  # quality of both embedding spaces, calibration
 }
 """Notebooks that read step 06 and that a run has only if it is asked for them."""
 CHAPTERS = STEPS | APPENDICES
@@ -284,51 +275,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; the nearest valid name is {found[0]!r}" if found else ""
 
 
-def expected(field: FieldInfo) -> str:
-    """Type and bounds of a parameter in words."""
-    return _type_in_words(field.annotation) + _bounds(field.metadata)
+def expected(schema: type[StepParams], name: str) -> str:
+    """Type and bounds of a parameter, in the words of JSON Schema."""
+    facts = schema.model_json_schema()["properties"][name]
+    for choice in facts.pop("anyOf", []):  # a type, or null
+        facts |= {key: value for key, value in choice.items() if value != "null"}
+    about = ("title", "description", "default")
+    return ", ".join(f"{key} {value}" for key, value in facts.items() if key not in about)
 
 
 def _explain(step: str, detail: Any, schema: type[StepParams]) -> str:
-    name = str(detail["loc"][0])
-    place = f"{step}.{name}" + "".join(f"[{part}]" for part in detail["loc"][1:] if part != "float")
+    name, *places = map(str, detail["loc"])
     given = detail["input"]
     if name not in schema.model_fields:
         return f"{step}.{name}: no such parameter (given: {given!r})" + nearest(
             name, schema.model_fields
         )
-    field = schema.model_fields[name]
     hint = ""
     if detail["type"] == "literal_error" and isinstance(given, str):
-        hint = nearest(given, get_args(field.annotation))
-    elif detail["type"] == "value_error":
-        hint = f", which {detail['ctx']['error']}"
-    return f"{place}: expected {expected(field)}, got {given!r}{hint}"
-
-
-def _type_in_words(annotation: Any) -> str:
-    if get_origin(annotation) is Annotated:
-        kind, *metadata = get_args(annotation)
-        inner = [m for part in metadata for m in getattr(part, "metadata", [part])]
-        return _type_in_words(kind) + _bounds(inner)
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    if get_origin(annotation) is list:
-        return f"a list of ({_type_in_words(get_args(annotation)[0])})"
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    if annotation in names:
-        return names[annotation]
-    return " or ".join("null" if a is type(None) else names[a] for a in get_args(annotation))
-
-
-def _bounds(metadata: list[Any]) -> str:
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >="}
-    parts = [
-        f"{sign} {getattr(part, name)}"
-        for part in metadata
-        for name, sign in signs.items()
-        if getattr(part, name, None) is not None
-    ]
-    if any(getattr(part, "func", None) is _all_different for part in metadata):
-        parts.append("all different")
-    return " " + " and ".join(parts) if parts else ""
+        hint = nearest(given, get_args(schema.model_fields[name].annotation))
+    place = f"{step}.{name}" + "".join(f"[{part}]" for part in places)
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}, got {given!r}{hint}"

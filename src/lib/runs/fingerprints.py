@@ -8,6 +8,7 @@ artefact: reading parameters, and `lib.runs` itself.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import subprocess
 from functools import cache
@@ -106,13 +107,13 @@ def commit() -> str | None:
 
     Where tracked files differ from it, the words `with changes` follow.
     """
-    try:
-        if Path(_git("rev-parse", "--show-toplevel")).resolve() != PROJECT.resolve():
-            return None  # installed somewhere inside another repository
-        changed = _git("status", "--porcelain", "--untracked-files=no")
-        return _git("rev-parse", "--short=12", "HEAD") + (" with changes" if changed else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
+    if not (PROJECT / ".git").exists():
+        return None  # it may be installed somewhere inside another repository
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--exclude=*", "--abbrev=12"]
+    command.append("--dirty= with changes")
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
+    return None
 
 
 @cache
@@ -123,12 +124,6 @@ def import_graph() -> grimp.ImportGraph:
 
 def _is_neutral(module: str) -> bool:
     return any(module == name or module.startswith(f"{name}.") for name in NEUTRAL)
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(PROJECT), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    return done.stdout.strip()
 
 
 @cache

@@ -19,17 +19,25 @@ from lib.parameters import CHAPTERS, StepParams, expected, invalid, nearest, val
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 takes 1e-4 for a text; people mean the number."""
+    """Takes 1e-4 for a number, as people mean it, and no name twice, which one of them loses."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key} is there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that `_Loader` would take for numbers."""
 
-Values = dict[str, dict[str, Any]]
-"""Step -> parameter -> value, as given."""
+
+_NUMBER = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
 
 
 @dataclass(frozen=True)
@@ -74,22 +82,25 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 def resolve(content: dict[str, Any], overrides: list[str], default_run: str = "run") -> RunParams:
     """Validate the content of a parameter file; see `load`."""
     problems: list[str] = []
-    values: Values = {step: {} for step in CHAPTERS}
-    run = str(content.get("run", default_run))
-    sections = {key: value for key, value in content.items() if key in CHAPTERS}
-    for name, value in content.items():
-        if name not in sections and name != "run":
-            problems += _set_everywhere(values, str(name), value)
-    for step, section in sections.items():
-        if isinstance(section or {}, dict):
-            values[step] |= section or {}
+    settings = [(str(key), value) for key, value in content.items() if key not in CHAPTERS]
+    for step in CHAPTERS:
+        section = content.get(step) or {}
+        if isinstance(section, dict):
+            settings += [(f"{step}.{name}", value) for name, value in section.items()]
         else:
             problems.append(f"{step}: expected `name: value` lines, got {section!r}")
     for override in overrides:
-        if override.startswith("run="):
-            run = override.removeprefix("run=")
+        try:
+            settings.append(_parse(override))
+        except ValueError as error:
+            problems.append(f"-p {override}: {error}")
+    run = default_run
+    values: dict[str, dict[str, Any]] = {step: {} for step in CHAPTERS}
+    for name, value in settings:  # the later one wins
+        if name == "run":
+            run = str(value)
         else:
-            problems += _apply_override(values, override)
+            problems += _set(values, name, value)
     if not re.fullmatch(r"[\w-][\w.-]*", run):
         problems.append(f"run: {run!r} is not a folder name; use letters, digits, '-', '_' and '.'")
     steps: dict[str, StepParams] = {}
@@ -105,21 +116,22 @@ def resolve(content: dict[str, Any], overrides: list[str], default_run: str = "r
 
 def to_yaml(params: RunParams) -> str:
     """The complete parameters as YAML, each with its bounds and meaning as a comment."""
-    lines = [yaml.safe_dump({"run": params.run}, allow_unicode=True).rstrip()]
+    lines = [f"run: {value_to_yaml(params.run)}"]
     for step, values in params.steps.items():
         lines += ["", f"{step}:"]
         for name, field in type(values).model_fields.items():
             value = value_to_yaml(getattr(values, name))
-            lines.append(f"  {name}: {value}  # {expected(field)}; {field.description}")
+            bounds = expected(type(values), name)
+            lines.append(f"  {name}: {value}  # {bounds}; {field.description}")
     return "\n".join(lines) + "\n"
 
 
 def value_to_yaml(value: Any) -> str:
     """A parameter's value in one line of YAML."""
-    options: dict[str, Any] = {"default_flow_style": True, "width": 10_000}
-    text = yaml.safe_dump(value, allow_unicode=True, **options)
+    options: dict[str, Any] = {"Dumper": _Dumper, "default_flow_style": True, "width": 10_000}
+    text = yaml.dump(value, allow_unicode=True, **options)
     if "\x85" in text:  # a line break to YAML, which PyYAML does not quote
-        text = yaml.safe_dump(value, allow_unicode=False, **options)
+        text = yaml.dump(value, allow_unicode=False, **options)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
@@ -136,25 +148,25 @@ def find_step(name: str) -> str:
     return found[0]
 
 
-def _apply_override(values: Values, override: str) -> list[str]:
+def _parse(override: str) -> tuple[str, Any]:
     name, equals, text = override.partition("=")
     if not equals:
-        return [f"-p {override}: expected name=value"]
+        raise ValueError("expected name=value")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        return name, text if name == "run" else yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        return [f"-p {override}: the value is not readable YAML ({error})"]
-    if "." not in name:
-        return _set_everywhere(values, name, value)
-    step, name = name.split(".", 1)
-    try:
-        values[find_step(step)][name] = value
-    except UserError as error:
-        return [f"-p {override}: {error}"]
-    return []
+        raise ValueError(f"the value is not readable YAML ({error})") from error
 
 
-def _set_everywhere(values: Values, name: str, value: Any) -> list[str]:
+def _set(values: dict[str, dict[str, Any]], name: str, value: Any) -> list[str]:
+    """Set `step.name`, or `name` in every step that has it; returns what is wrong."""
+    section, dot, own = name.partition(".")
+    if dot:
+        try:
+            values[find_step(section)][own] = value
+        except UserError as error:
+            return [f"{name}: {error}"]
+        return []
     holders = [step for step, schema in CHAPTERS.items() if name in schema.model_fields]
     if not holders:
         known = {field for schema in CHAPTERS.values() for field in schema.model_fields}

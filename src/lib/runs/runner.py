@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lib import files
@@ -30,6 +28,8 @@ log = logging.getLogger(__name__)
 
 OUTPUTS = fingerprints.PROJECT / "outputs"
 REVISIONS = "revisions.json"
+KERNEL = ["--matplotlib=inline", "--log-level=40"]
+"""Show figures, also where MPLBACKEND=Agg is set; no warnings about the kernel's transport."""
 
 
 def run(
@@ -181,28 +181,36 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
     failed.unlink(missing_ok=True)
     started = time.time()
     try:
-        with _figures_in_the_notebook():
-            papermill.execute_notebook(
-                str(fingerprints.notebook_path(name)),
-                str(running),
-                parameters={"run_dir": str(run_dir)} | params.model_dump(mode="json"),
-                cwd=str(fingerprints.notebook_path(name).parent),
-                kernel_name="python3",
-                progress_bar={"desc": title, "unit": "cell"},
-                extra_arguments=["--log-level=40"],  # no warnings about the kernel's transport
-                stderr_file=sys.stderr if sys.stderr.isatty() else None,
-            )
+        papermill.execute_notebook(
+            str(fingerprints.notebook_path(name)),
+            str(running),
+            parameters={"run_dir": str(run_dir)} | params.model_dump(mode="json"),
+            cwd=str(fingerprints.notebook_path(name).parent),
+            kernel_name="python3",
+            progress_bar={"desc": title, "unit": "cell"},
+            extra_arguments=KERNEL,
+            stderr_file=sys.stderr if sys.stderr.isatty() else None,
+        )
     except PapermillExecutionError as error:
         if error.ename == "UserError":
             running.unlink(missing_ok=True)
             raise UserError(error.evalue) from None
-        running.replace(failed)
-        log.error("%s failed: %s: %s", title, error.ename, error.evalue)
-        log.error("the notebook up to the failure: %s", failed)
-        return False
+        reason = f"{error.ename}: {error.evalue}"
+    except DeadKernelError:
+        reason = (
+            "its process was killed, as the system does when memory is full; the same command goes "
+            "on from here (smaller: batch_size, batch_groups, tokens_per_batch, max_tokens)"
+        )
     except BaseException:  # interrupted: artefacts stay for going on, the copy is of no use
         running.unlink(missing_ok=True)
         raise
+    else:
+        reason = ""
+    if reason:
+        running.replace(failed)
+        log.error("%s failed: %s", title, reason)
+        log.error("the notebook up to the failure: %s", failed)
+        return False
     _show_result(running, name, run_dir)
     running.replace(target)
     log.info("%s: done in %.0f s", title, time.time() - started)
@@ -218,23 +226,6 @@ def _show_result(path: Path, name: str, run_dir: Path) -> None:
             cell.outputs = [nbformat.v4.new_output("display_data", data)]
     notebook.metadata["manifest"] = files.digest(read_manifest(run_dir, name))
     nbformat.write(notebook, path)
-
-
-@contextlib.contextmanager
-def _figures_in_the_notebook() -> Iterator[None]:
-    """Kernels started in here show matplotlib's figures, whatever backend the shell has set.
-
-    With MPLBACKEND=Agg, as it is usual on servers, a notebook shows `<Figure size …>` instead.
-    """
-    before = os.environ.get("MPLBACKEND")
-    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MPLBACKEND"]
-        else:
-            os.environ["MPLBACKEND"] = before
 
 
 def print_summary(run_dir: Path, page: Path, seconds: float) -> None:

@@ -46,7 +46,8 @@ FORCE = ".force"
 class _OneProcess:
     is_main_process = True
 
-    def wait_for_everyone(self) -> None:
+    @staticmethod
+    def wait_for_everyone() -> None:
         """Nobody to wait for."""
 
 
@@ -63,7 +64,7 @@ class Step:
     started: float = field(default_factory=time.time)
     commit: str | None = field(default_factory=fingerprints.commit)
     identity: dict[str, Any] = field(default_factory=dict)
-    group: Any = field(default_factory=_OneProcess)  # see `processes`
+    group: Any = _OneProcess  # see `processes`
     _inputs: dict[str, str] = field(default_factory=dict)  # step/file -> digest
     _digests: dict[Path, str] = field(default_factory=dict)  # what `make` is given
     _kept: set[str] = field(default_factory=set)  # files and parts of this execution
@@ -272,17 +273,21 @@ class Step:
         return value
 
 
-def open_step(name: str, run_dir: Path | str, params: StepParams) -> Step:
+def open_step(name: str, run_dir: Path | str, params: StepParams, group: Any = _OneProcess) -> Step:
     """Open a step, to look at it or to do it again; what is there stays until `finish`.
 
+    Args:
+        group: the processes that open it together, see `processes`.
     Raises:
         UserError: another process works in this run, or its folder cannot be written.
     """
     run_dir = Path(run_dir).resolve()
-    with lock(run_dir, f"{name}: opening"):
-        files.recover(run_dir / name)
+    if group.is_main_process:  # the others would find it locked by each other
+        with lock(run_dir, f"{name}: opening"):
+            files.recover(run_dir / name)
+    group.wait_for_everyone()
     # now, not when the step ends: the checkout may have moved on by then
-    step = Step(name, run_dir, params, identity=identity(name, params))
+    step = Step(name, run_dir, params, identity=identity(name, params), group=group)
     step.folder.mkdir(parents=True, exist_ok=True)
     return step
 

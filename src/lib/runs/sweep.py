@@ -33,35 +33,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from matplotlib.figure import Figure
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as validated
 
 from lib import files, metrics
-from lib.artefacts import output_digest, read_manifest, read_metrics
-from lib.data import tables
+from lib.artefacts import read_metrics
 from lib.errors import UserError
+from lib.evaluation import single
 from lib.evaluation.comparison import ALL_AUDIT
-from lib.models import encoder, inference
-from lib.runs import parameter_files, runner, steps
+from lib.runs import parameter_files, parts, runner, steps
 from lib.runs.parameter_files import RunParams, value_to_yaml
-from lib.style import LINE_COLOR, done, plain
+from lib.runs.steps import Step
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS = "predictions.parquet"
 SPLITS = {"validation": ["validation"], "test": ["test", "audit"]}
-AUDIT_TEXTS = 500  # of each source at most, its first ones: 06 measures all of them
 BOOTSTRAP = {"samples": 2000, "seed": 0}
 DATA = ["dataset", "split"]
-MACRO_F1, ACCURACY = metrics.METRICS["macro_f1"], metrics.METRICS["accuracy"]
+MACRO_F1 = metrics.METRICS["macro_f1"]
 STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "macro_f1": lambda counts: MACRO_F1(counts.sum(-2)),
-    "accuracy": lambda counts: ACCURACY(counts.sum(-2)),
     "difference": lambda counts: MACRO_F1(counts.sum(-2)) - MACRO_F1(counts.sum(-1)),
 }
 """Name -> function of counts [..., 3, 3, 3]: true class, reference's and point's prediction."""
@@ -106,7 +100,7 @@ def load(path: Path | str, overrides: list[str] | None = None, base: Path | None
         overrides: `-p` of the command line, `name=value`: like `set`, and stronger.
         base: parameter file to take instead of the sweep file's.
     Raises:
-        UserError: with one line for each thing that is wrong, in the file or in any point.
+        UserError: what is wrong in the file, or in the first point that is not valid.
     """
     path, given = Path(path), overrides or []
     try:
@@ -115,38 +109,40 @@ def load(path: Path | str, overrides: list[str] | None = None, base: Path | None
         found = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise UserError(f"{path}: " + "; ".join(found)) from error
     base = base or path.parent / sweep.base
-    problems = dict.fromkeys(_conflicts(sweep, [text.partition("=")[0] for text in given]), "")
-    for variant, changes in (sweep.variants or {"": {}}).items():
-        chosen = runner.choose_steps(None, str(changes.get("last", sweep.last)), None)
-        if len(chosen) < 2:
-            problems["last: 01 leaves no model to measure; take 02 or later"] = ""
-        own = {key: value for key, value in changes.items() if key != "last"}
-        for combination in itertools.product(*sweep.grid.values()):
-            values = dict(zip(sweep.grid, combination, strict=True))
-            name = _point_name(variant, values)
-            if any(name.lower() == point.name.lower() for point in sweep.points):
-                problems["two points have this name"] = f"{name}: "  # some systems ignore case
-            changed = (sweep.set | values | own).items()
-            texts = [f"{key}={value_to_yaml(value)}" for key, value in changed]
-            try:
-                params = parameter_files.load(base, [*texts, *given, f"run={name}"])
-                sweep.points.append(Point(name, variant, values, params, chosen))
-            except UserError as error:
-                problems.setdefault(str(error), f"{name}: ")
-    if problems:
-        raise UserError(f"{path}: " + "\n".join(name + text for text, name in problems.items()))
+    grid = [
+        dict(zip(sweep.grid, values, strict=True))
+        for values in itertools.product(*sweep.grid.values())
+    ]
+    variants = sweep.variants or {"": {}}
+    for (variant, changes), values in itertools.product(variants.items(), grid):
+        name = _point_name(variant, values) or sweep.name
+        changed = sweep.set | values | changes
+        last = str(changed.pop("last", sweep.last))
+        texts = [f"{key}={value_to_yaml(value)}" for key, value in changed.items()]
+        try:
+            chosen = runner.choose_steps(None, last, None)
+            params = parameter_files.load(base, [*texts, *given, f"run={name}"])
+        except UserError as error:
+            raise UserError(f"{path}, {name}: {error}") from error
+        sweep.points.append(Point(name, variant, values, params, chosen))
+    if problems := _problems(sweep, [text.partition("=")[0] for text in given]):
+        raise UserError(f"{path}: " + "; ".join(problems))
     return sweep
 
 
-def _conflicts(sweep: Sweep, given: list[str]) -> list[str]:
-    """What is wrong with a sweep file besides values of parameters."""
+def _problems(sweep: Sweep, given: list[str]) -> list[str]:
+    """What is wrong with a sweep besides single values of parameters."""
     grid = {_bare(key) for key in sweep.grid}
     varied = {_bare(key) for changes in sweep.variants.values() for key in changes}
     problems = [f"{name} is set by the grid and by a variant; keep one" for name in grid & varied]
     fixed = grid | varied | {"run"}
     problems += [f"-p {key}: the sweep sets it itself" for key in given if _bare(key) in fixed]
-    if not sweep.grid and not sweep.variants:
-        problems.append("nothing to sweep; give grid, variants or both")
+    names = [point.name.lower() for point in sweep.points]  # some systems ignore case
+    problems += [f"two points have the name {n}" for n in set(names) if names.count(n) > 1]
+    if any(len(point.steps) < 2 for point in sweep.points):
+        problems.append("last: 01 leaves no model to measure; take 02 or later")
+    if len(names) < 2:
+        problems.append("nothing to compare; give a grid, variants or both")
     if sweep.compare_with is not None and sweep.compare_with not in sweep.variants:
         problems.append(f"compare_with: no variant {sweep.compare_with!r}; {list(sweep.variants)}")
     return problems
@@ -190,7 +186,7 @@ def _run_point(point: Point, folder: Path) -> tuple[str, str]:
 
 
 def write(sweep: Sweep, folder: Path) -> pd.DataFrame:
-    """Compare the complete points in `folder`: comparison.csv, seeds.csv and comparison.png.
+    """Compare the complete points in `folder`: comparison.csv and, of several seeds, seeds.csv.
 
     Returns:
         the main rows of the last table, which are printed, too; empty if no point is complete.
@@ -204,10 +200,8 @@ def write(sweep: Sweep, folder: Path) -> pd.DataFrame:
         table = summary(texts, keys)
         files.write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
     table = table[table["dataset"].isin(["gold", ALL_AUDIT])]
-    with files.atomic(folder / "comparison.png") as temporary:
-        figure(sweep, table).savefig(temporary, dpi=110)
     shown = table[[*sweep.axes, *DATA, "seeds"]].copy()
-    for name, kind in itertools.product(("macro_f1", "difference"), ("", "_texts")):
+    for name, kind in itertools.product(STATISTICS, ("", "_texts")):
         shown[name + kind] = metrics.interval_texts(table, name, name + kind)
     print(f"\n{shown.to_string(index=False)}\n\n{folder}")
     return table
@@ -228,12 +222,13 @@ def collect(sweep: Sweep, folder: Path) -> pd.DataFrame:
             run_dir, params = runner.prepare(point.params, point.steps, folder)
         except UserError:  # `run` has said it
             continue
-        if all(steps.is_current(step, run_dir, params.steps[step]) for step in point.steps):
-            rows = {row["name"]: row["value"] for row in read_metrics(run_dir, "04_cluster_purity")}
-            about = {"point": point.name, "variant": point.variant}
-            about |= {name: value_to_yaml(value) for name, value in point.values.items()}
-            frame = predictions(point, run_dir, sweep.measure).assign(**about)
-            frames.append(frame.assign(kept_share=rows.get("kept_share", float("nan"))))
+        if not all(steps.is_current(step, run_dir, params.steps[step]) for step in point.steps):
+            continue
+        figures = {row["name"]: row["value"] for row in read_metrics(run_dir, "04_cluster_purity")}
+        about = {name: value_to_yaml(value) for name, value in point.values.items()}
+        about |= {"point": point.name, "variant": point.variant}
+        frame = predictions(point, run_dir, sweep.measure).assign(**about)
+        frames.append(frame.assign(kept_share=figures.get("kept_share", float("nan"))))
     if not frames:
         return pd.DataFrame()
     texts = pd.concat(frames, ignore_index=True)
@@ -249,33 +244,12 @@ def collect(sweep: Sweep, folder: Path) -> pd.DataFrame:
 
 
 def predictions(point: Point, run_dir: Path, measure: str) -> pd.DataFrame:
-    """What a point's last model says of the texts of `measure`; kept in the point's folder.
-
-    Returns:
-        text_id, source, split (validation, test or audit), label, predicted.
-    """
-    step = "05_metric_learning" if point.steps[-1] >= "05" else "02_base_classifier"
-    data, model = (read_manifest(run_dir, name) or {} for name in ("01_gold_data", step))
-    options = point.params.steps["06_final_eval"].only("max_tokens", "precision", "device")
-    used = [output_digest(data, "tables"), output_digest(model, "model"), options]
-    key = files.digest([*used, SPLITS[measure], AUDIT_TEXTS])
-    path = run_dir / PREDICTIONS
-    if path.exists() and (known := pd.read_parquet(path)).attrs.get("key") == key:
-        return known
-    texts = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
-    texts = texts[texts["split"].isin(SPLITS[measure])]
-    if "audit" in SPLITS[measure]:
-        audit = tables.read_corpus(run_dir / "01_gold_data" / "tables" / "corpus", audited=True)
-        audit = audit.groupby("source").head(AUDIT_TEXTS).rename(columns={"audit_label": "label"})
-        texts = pd.concat([texts, audit.assign(split="audit")], ignore_index=True)
-    classifier = encoder.load_classifier(run_dir / step / "model", options.pop("max_tokens"))
-    token_ids = classifier.tokenize(texts["text"].tolist())
-    found, _ = inference.predict(classifier, token_ids, **encoder.hardware(**options))
-    frame = texts[["text_id", "source", "split", "label"]].astype({"label": "int64"})
-    frame = frame.assign(predicted=found.argmax(1))
-    frame.attrs["key"] = key
-    files.write_parquet(path, frame)
-    return frame
+    """What a point's last model says of the texts of `measure`; a part, which is made once."""
+    step = Step("sweep", run_dir, point.params.steps["06_final_eval"])
+    trained = "05_metric_learning" if point.steps[-1] >= "05" else "02_base_classifier"
+    model = step.input(trained, "model")
+    folder = parts.make(step, measure, single.predict, model=model, splits=SPLITS[measure])
+    return pd.read_parquet(folder / "predictions.parquet")
 
 
 def summary(texts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -327,21 +301,3 @@ def over_texts(
     values = statistic(cubes)  # [points, 1 + resamples]: first that of the texts themselves
     low, high = np.quantile(values[:, 1:].mean(0), [0.025, 0.975])
     return values[:, 0], float(low), float(high)
-
-
-def figure(sweep: Sweep, table: pd.DataFrame) -> Figure:
-    """Rows of `summary`: macro-F1 with its interval over seeds where there are, else over texts."""
-    axes = [name for name in sweep.axes if table[name].nunique() > 1] or ["variant"]
-    panels = list(table.groupby(DATA, sort=False))
-    size = (8, sum(0.35 * len(part) + 1.4 for _, part in panels))
-    drawn, places = plt.subplots(len(panels), figsize=size, squeeze=False)
-    for place, ((dataset, split), part) in zip(places[:, 0], panels, strict=True):
-        names = [plain(", ".join(row)) for row in part[axes].astype(str).to_numpy()]
-        low = part["macro_f1_low"].fillna(part["macro_f1_texts_low"]).clip(lower=0)
-        high = part["macro_f1_high"].fillna(part["macro_f1_texts_high"]).clip(upper=1)
-        ends = [part["macro_f1"] - low, high - part["macro_f1"]]
-        place.errorbar(part["macro_f1"], names, xerr=ends, fmt="o", color=LINE_COLOR)
-        title = f"{sweep.name}: {dataset}, {split}, {part['texts'].max():,.0f} texts"
-        place.set(title=plain(title), xlabel="macro-F1 (95% interval)", ylabel=", ".join(axes))
-        place.invert_yaxis()  # the first one on top
-    return done(drawn)

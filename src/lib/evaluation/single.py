@@ -1,0 +1,43 @@
+"""What one model says of gold and audit texts: for sweeps, whose points may have no final model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib import files
+from lib.data import tables
+from lib.models import encoder, inference
+
+AUDIT_TEXTS = 500
+"""Of each source at most, its first ones: 06 measures all of them."""
+
+
+def predict(
+    folder: Path,
+    *,
+    gold: Path,
+    corpus: Path,
+    model: Path,
+    splits: list[str],
+    max_tokens: int,
+    precision: str,
+    device: str,
+) -> None:
+    """Write predictions.parquet: text_id, source, split, label, predicted.
+
+    Args:
+        splits: of gold; `audit` for corpus texts with an audit label.
+    """
+    texts = pd.read_parquet(gold)
+    texts = texts[texts["split"].isin(splits)]
+    if "audit" in splits:
+        audit = tables.read_corpus(corpus, audited=True)
+        audit = audit.groupby("source").head(AUDIT_TEXTS).rename(columns={"audit_label": "label"})
+        texts = pd.concat([texts, audit.assign(split="audit")], ignore_index=True)
+    classifier = encoder.load_classifier(model, max_tokens)
+    token_ids = classifier.tokenize(texts["text"].tolist())
+    found, _ = inference.predict(classifier, token_ids, **encoder.hardware(precision, device))
+    frame = texts[["text_id", "source", "split", "label"]].astype({"label": "int64"})
+    files.write_parquet(folder / "predictions.parquet", frame.assign(predicted=found.argmax(1)))
