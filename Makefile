@@ -29,8 +29,8 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(BIN)/python -m lib run params/demo.yaml
 	$(BIN)/python -m lib export outputs/demo
-	$(BIN)/python -m lib predict outputs/demo --text "Отличный магазин, спасибо!" \
-		--text "Завтра магазин работает до шести." --text "Ужасно, деньги не вернули."
+	$(BIN)/python -m lib predict outputs/demo --text "Спасибо большое, я очень доволен" \
+		--text "Магазин открыт с девяти до шести" --text "Ужасно, всё сломалось, верните деньги"
 
 test: lint
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME)

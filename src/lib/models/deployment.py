@@ -31,6 +31,7 @@ INT8, FLOAT32 = ONNX
 FINAL, OWN = "05_metric_learning/model", "model"  # in a run: what is exported, and where to
 ABOUT = "export.json"
 MOST_TEXTS = 5000  # of gold test that measure: the interval is narrow, and it takes minutes
+OUTLIER_TEXTS = 64
 SAMPLES = 10_000  # of the bootstrap
 STEPS = ("01_gold_data", "02_base_classifier", "05_metric_learning")
 
@@ -48,8 +49,8 @@ def export(
     Args:
         out: new directory; None: `model` in the run.
         keep_vocabulary: do not cut the vocabulary to the tokens of the run's texts.
-        max_loss: macro-F1 on gold test that int8 may cost; layers stay in float until it holds,
-            and if it never does no int8 file is written.
+        max_loss: macro-F1 on gold test that int8 may cost; more layers stay in float until it
+            holds, and if it never does no int8 file is written.
         force: replace `out`. Else it stays if it was made of the same model, and only the run's
             own `model` is replaced.
     Returns:
@@ -122,12 +123,14 @@ def write_onnx(
             f"the exported ONNX file gives other labels than the model "
             f"({found[0]['equal_labels']:.1%} equal): this architecture cannot be exported yet"
         )
-    for kept, parts in onnx_export.LEVELS.items():
-        onnx_export.quantise(folder / FLOAT32, folder / INT8, parts)
+    worst = onnx_export.outliers(encoder, texts["text"].tolist()[:OUTLIER_TEXTS])
+    for share in onnx_export.LEVELS:
+        count = round(share * encoder.model.config.num_hidden_layers)
+        kept = onnx_export.quantise(folder / FLOAT32, folder / INT8, worst, count)
         row = onnx_row("ONNX int8", folder, INT8, texts, original) | {"in_float": kept}
         if row["difference"]["value"] >= -max_loss:
             return [*found, row]
-        logging.info("int8 with %s in float: %s", kept, line(row))
+        logging.info("int8 with %d layers in float: %s", len(kept), line(row))
     (folder / INT8).unlink()
     logging.warning(
         "no int8 file: it would lose more than %s macro-F1 on gold test (--max-loss)", max_loss

@@ -4,8 +4,11 @@ torch's older exporter is used on purpose: its graphs are those that ONNX Runtim
 and on a fused graph whole attention layers run in int8. With eager attention nothing of flash
 attention or compiled layers gets into the graph.
 
-int8 is dynamic, per channel, with weights of 7 bits: processors without VNNI add two products in
-16 bits, which 8 bits would overflow. So a file gives the same labels on all of them.
+int8 is dynamic: each layer's inputs are scaled by their largest value. A layer whose inputs have
+outliers loses nearly all there, so the worst of them stay in float (`outliers`), as does the head.
+Measured on the demo's model, 500 texts, share of labels equal to float32: all in int8 0.908,
+without the 3 worst of 36 layers 0.954, with these and unsigned weights 0.976. Signed weights
+overflow on processors without VNNI, or have 7 bits; unsigned ones are exact on all of them.
 """
 
 from __future__ import annotations
@@ -20,16 +23,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-LEVELS: dict[str, tuple[str, ...]] = {
-    "nothing": (),
-    "the word embeddings": ("embeddings",),
-    "the word embeddings and the second layer of each MLP": (
-        "embeddings",
-        "/output/dense",
-        "/mlp/Wo",
-    ),
-}
-"""What is kept in float -> parts of the names of its nodes (not of attention); most int8 first."""
+from lib.models.encoder import Encoder, hardware
+from lib.models.inference import predict
+
+LEVELS = (1 / 4, 1 / 2, 1)
+"""How many layers stay in float, tried in this order, as a share of the model's blocks."""
 
 
 class _Logits(nn.Module):
@@ -78,23 +76,53 @@ def export(model: PreTrainedModel, path: Path) -> None:
     fused.save_model_to_file(str(path))
 
 
-def quantise(source: Path, target: Path, keep: tuple[str, ...]) -> None:
+def outliers(encoder: Encoder, texts: list[str]) -> list[str]:
+    """Names of the encoder's linear layers, those with the largest outliers in their input first.
+
+    An outlier is measured by the largest value against the root mean square, over all texts.
+    """
+    found: dict[str, float] = {}
+
+    def look(name: str) -> Any:
+        def hook(_: nn.Module, given: tuple[Tensor]) -> None:
+            values = given[0].float()
+            ratio = float(values.abs().max() / values.pow(2).mean().sqrt())
+            found[name] = max(ratio, found.get(name, 0.0))
+
+        return hook
+
+    layers = [(n, m) for n, m in encoder.model.named_modules() if isinstance(m, nn.Linear)]
+    hooks = [module.register_forward_pre_hook(look(name)) for name, module in layers]
+    try:
+        predict(encoder, encoder.tokenize(texts), **hardware("float32", "cpu"))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sorted(found, key=lambda name: -found[name])
+
+
+def quantise(source: Path, target: Path, worst: list[str], count: int) -> list[str]:
     """Write a float32 ONNX model with weights and activations in int8.
 
     Args:
-        keep: a value of LEVELS.
+        worst: as `outliers` gives them; the first `count` of those that are layers of their own in
+            the graph stay in float. The head does, too.
+    Returns:
+        The layers in float, without the head.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     nodes = onnx.load(source).graph.node
-    kept = [
-        node.name
+    # "/model/bert/encoder/layer.4/output/dense/MatMul" is the module bert.encoder.layer.4…dense
+    of_module = {
+        node.name.strip("/").replace("/", ".").removeprefix("model.").removesuffix(".MatMul"): node
         for node in nodes
-        if any(part in node.name for part in keep) and "/attention/" not in node.name
-    ]
-    if "embeddings" in keep:
-        kept += [node.name for node in nodes if node.op_type == "EmbedLayerNormalization"]
+        if node.op_type == "MatMul"
+    }
+    kept = [name for name in worst if name in of_module][:count]
+    # only the head, which works on one vector for each text, has Gemm; they are renamed before
+    head = [f"{node.name}_MatMul" for node in nodes if node.op_type == "Gemm"]
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # it recommends a preprocessing that the fusions have done
@@ -103,11 +131,11 @@ def quantise(source: Path, target: Path, keep: tuple[str, ...]) -> None:
             source,
             target,
             per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept,
+            weight_type=QuantType.QUInt8,
+            nodes_to_exclude=[*(of_module[name].name for name in kept), *head],
             # what fused layers give has no type that the quantiser could find out
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
     finally:
         logger.setLevel(level)
+    return kept
