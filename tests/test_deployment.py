@@ -1,9 +1,11 @@
 """The exported model does what the run's model does, in each format, and says what it costs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +173,14 @@ def test_no_model_is_an_error(tmp_path):
         path.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="not a readable model"):
         SentimentModel(tmp_path / "broken")
+
+
+def test_an_export_older_than_the_final_model_is_named(run_dir, caplog):
+    out = deployment.export(run_dir, max_loss=0.05)
+    assert out == run_dir / "model" and deployment.exported(run_dir)["current"]
+    assert SentimentModel(run_dir).folder == out and not caplog.text
+    manifest = run_dir / "05_metric_learning" / "manifest.json"
+    os.utime(manifest, (time.time() + 60,) * 2)
+    SentimentModel(run_dir)
+    assert "is older than the run's final model" in caplog.text
+    assert deployment.export(run_dir, max_loss=0.06) == out  # the run's own may be replaced

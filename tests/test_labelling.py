@@ -180,6 +180,10 @@ def test_the_command(model, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("хорошо\nплохо\n"))
     assert __main__.main(["predict", str(model)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+    bytes_ = io.BytesIO("плохо\n".encode("cp1251"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(bytes_, encoding="utf-8"))
+    assert __main__.main(["predict", str(model)]) == 2
+    assert "standard input is not UTF-8" in capsys.readouterr().err
     assert __main__.main(["predict", str(tmp_path), "--text", "плохо"]) == 2
     assert __main__.main(["predict", str(model), files[0]]) == 2
 

@@ -4,7 +4,7 @@ The rooms, in the order of the data; each knows only those above it in this list
 
     errors, files, artefacts, metrics, parameters, style    what all rooms stand on
     data/         01  registry of data sets, cleaning, near-duplicates, leak-free splits
-    models/           encoders, the embedded one, inference, vocabulary, temperature
+    models/           encoders, the embedded one, inference, trimming, export, prediction
     embeddings/   03  the embedding store, PCA, the linear probe
     clusters/     04  K-Means, purity, the filter, words, the map, the explorer
     training/ 02, 05  the trainer, losses, batches by class and cluster, pseudo-labels

@@ -229,8 +229,13 @@ def _predict(
         return 0
     if files or out:
         raise UserError("give either FILE and --out, or --text, or lines on standard input")
-    for line in labelling.label_lines(SentimentModel(model), text or sys.stdin):
-        print(line, flush=True)
+    try:
+        for line in labelling.label_lines(SentimentModel(model), text or sys.stdin):
+            print(line, flush=True)
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is not UTF-8 ({error.reason})") from error
+    except BrokenPipeError:  # whoever reads has enough, such as head
+        sys.stderr.close()
     return 0
 
 

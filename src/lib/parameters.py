@@ -106,7 +106,9 @@ class TrainingParams(PretrainedParams):
     """What both training steps have: the optimiser, and calibration."""
 
     learning_rate: float = Field(2e-5, gt=0.0, le=1.0, description="peak, encoder")
-    head_learning_rate: float = Field(1e-3, gt=0.0, le=1.0, description="peak, new layers")
+    head_learning_rate: float = Field(
+        1e-3, gt=0.0, le=1.0, description="peak, the last layer and the projection of SupCon"
+    )
     freeze_word_embeddings: bool = Field(
         False, description="faster on a CPU: the table is most of a multilingual model"
     )
@@ -124,7 +126,7 @@ class BaseClassifierParams(TrainingParams):
         "an earlier run: outputs/RUN/05_metric_learning/model",
     )
     pooling: Literal["cls", "mean"] = Field(
-        "cls", description="vector of a text: first token, or mean over its tokens"
+        "cls", description="vector of a text, for clusters and SupCon"
     )
     epochs: int = Field(3, ge=1, le=100, description="passes over the gold train texts")
     batch_size: int = Field(32, ge=2, le=4096, description="texts per optimiser step")
@@ -203,7 +205,9 @@ class MetricLearningParams(TrainingParams):
         0.1, gt=0.0, lt=0.5, description="share of the kept texts never trained on, for 06"
     )
     learning_rate: float = Field(1e-5, gt=0.0, le=1.0, description="peak, encoder")
-    head_learning_rate: float = Field(5e-4, gt=0.0, le=1.0, description="peak, new layers")
+    head_learning_rate: float = Field(
+        5e-4, gt=0.0, le=1.0, description="peak, the last layer and the projection of SupCon"
+    )
     evaluations: int = Field(5, ge=1, le=100, description="points of each validation curve")
 
 

@@ -11,6 +11,8 @@ prediction of a new process takes a second, not ten.
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,11 +80,20 @@ def find_model(path: Path) -> Path:
     for place in PLACES:
         folder = path / place
         if (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file():
+            trained = path / "05_metric_learning/manifest.json"
+            if trained.is_file() and _time(folder / "export.json") < _time(trained):
+                message = "%s is older than the run's final model; `python -m lib export %s`"
+                logging.warning(message, folder, path)
             return folder
     raise UserError(
         f"{path}: no model is there; name a run whose step 05 is done (outputs/RUN), the folder of "
         "a trained model, or one written by `python -m lib export`"
     )
+
+
+def _time(path: Path) -> float:
+    """When a file was written; never, if it is not there."""
+    return path.stat().st_mtime if path.is_file() else math.inf
 
 
 class _Torch:

@@ -230,7 +230,7 @@ class ClassifierTrainer(Trainer):
         return BatchSampler(self.batches, self.plan.steps, self.args.world_size)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW; new layers have their own rate; biases and norms are not decayed."""
+        """AdamW; what gives the logits has its own rate; biases and norms are not decayed."""
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         last = set(map(id, self.encoder.last_layer.parameters()))
         for name, parameter in self.losses.named_parameters():
