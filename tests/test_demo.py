@@ -16,10 +16,14 @@ from lib.runs import fingerprints
 pytestmark = pytest.mark.slow
 
 SMALLER = {
-    "max_corpus": 60,  # of each of eight sources
-    "02_base_classifier.epochs": 3,
+    "max_gold_train": 200,
+    "max_corpus": 25,  # of each of eight sources
+    "max_tokens": 48,
+    "02_base_classifier.epochs": 2,
     "linear_probe": "true",  # by default off: with the demo's gold texts the base knows better
-    "05_metric_learning.steps": 6,
+    "05_metric_learning.steps": 2,
+    "05_metric_learning.evaluations": 1,
+    "lambda_metric": "[0.5]",
 }
 
 
@@ -52,7 +56,7 @@ def test_demo(demo):
         for r in rows
         if (r["name"], r["dataset"], r["split"]) == ("macro_f1", "gold", "test")
     }
-    assert min(scores["base"], scores["final"]) > 0.5, scores  # chance is 0.33
+    assert min(scores["base"], scores["final"]) > 0.35, scores  # the largest class alone: 0.18
     manifest = artefacts.read_manifest(run_dir, "01_gold_data")
     assert manifest["commit"] == fingerprints.commit()
     opinions = artefacts.executed_notebook(run_dir, "03_embed_corpus").read_text(encoding="utf-8")
@@ -73,11 +77,11 @@ def test_the_demos_report_in_a_browser(demo, browser_page, name):
 def test_the_demo_ends_with_a_model(demo, capsys):
     """Exported, on the front page, and able to label."""
     run_dir, _ = demo
-    assert main(["export", str(run_dir), "--max-loss", "0.1"]) == 0
+    assert main(["export", str(run_dir), "--max-loss", "0.2"]) == 0
     about = read_json(run_dir / "model" / "export.json")
     rows = {row["model"]: row for row in about["measured"]}
     assert rows["ONNX float32"]["equal_labels"] > 0.99
-    assert rows["ONNX int8"]["equal_labels"] > 0.93
+    assert rows["ONNX int8"]["equal_labels"] > 0.9
     assert len(rows["ONNX int8"]["in_float"]) >= 3
     assert rows["ONNX int8"]["megabytes"] < 40
     index = (run_dir / "report" / "index.html").read_text(encoding="utf-8")
