@@ -20,6 +20,7 @@ SMALLER = {
     "max_corpus": 25,  # of each of eight sources
     "max_tokens": 48,
     "02_base_classifier.epochs": 2,
+    "min_purity": 0.0,
     "linear_probe": "true",  # by default off: with the demo's gold texts the base knows better
     "05_metric_learning.steps": 2,
     "05_metric_learning.evaluations": 1,
