@@ -1,11 +1,9 @@
 """The exported model does what the run's model does, in each format, and says what it costs."""
 
 import json
-import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +14,11 @@ import torch
 from lib import LABELS
 from lib.data.tables import write_corpus
 from lib.errors import UserError
-from lib.files import read_json, write_json
+from lib.files import folder_digests, read_json, write_json
 from lib.models import SentimentModel, deployment
 from lib.models.encoder import load_classifier
 from lib.models.inference import predict
+from lib.models.sentiment import exported as exported_of
 from lib.training import base
 from test_trainer import base_options, toy
 
@@ -54,13 +53,21 @@ def run_dir(request, tmp_path_factory) -> Path:
         "steps": 9,
     }
     for step in deployment.STEPS:
-        write_json(run / step / "manifest.json", {"parameters": parameters})
+        digests = folder_digests(run / step)
+        write_json(run / step / "manifest.json", {"parameters": parameters, "outputs": digests})
     return run
 
 
 @pytest.fixture(scope="module")
 def exported(run_dir: Path, tmp_path_factory) -> Path:
     return deployment.export(run_dir, tmp_path_factory.mktemp("out") / "model", max_loss=0.05)
+
+
+def alone(code: str) -> str:
+    """What code prints in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_every_format_gives_the_models_probabilities(run_dir, exported):
@@ -132,9 +139,7 @@ def test_the_cards_lines_for_onnx_run_with_two_packages(exported):
     (code,) = (c for c in re.findall(r"```python\n(.*?)```", readme, re.S) if "onnxruntime" in c)
     blocked = "import sys\nfor name in ('lib', 'torch', 'transformers'): sys.modules[name] = None\n"
     code = blocked + code.replace("PATH", str(exported))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == SentimentModel(exported).predict(["Отличный магазин!"])
+    assert alone(code).split() == SentimentModel(exported).predict(["Отличный магазин!"])
 
 
 def test_onnx_needs_neither_torch_nor_transformers(exported):
@@ -143,9 +148,7 @@ def test_onnx_needs_neither_torch_nor_transformers(exported):
         f"print(SentimentModel({str(exported)!r}).predict(['плохо', 'спасибо'])[1])\n"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in LABELS
+    assert alone(code).strip() in LABELS
 
 
 def test_stock_transformers_open_the_exported_folder(exported):
@@ -154,9 +157,7 @@ def test_stock_transformers_open_the_exported_folder(exported):
         f"model = pipeline('text-classification', model={str(exported)!r})\n"
         "print(json.dumps(model(['плохо', 'спасибо ' * 900], truncation=True)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(alone(code).splitlines()[-1])
     torch_model = load_classifier(exported)
     ids = torch_model.tokenize(["плохо", "спасибо " * 900])
     expected = predict(torch_model, ids, **CPU)[0]
@@ -177,10 +178,10 @@ def test_no_model_is_an_error(tmp_path):
 
 def test_an_export_older_than_the_final_model_is_named(run_dir, caplog):
     out = deployment.export(run_dir, max_loss=0.05)
-    assert out == run_dir / "model" and deployment.exported(run_dir)["current"]
+    assert out == run_dir / "model" and exported_of(run_dir)["current"]
     assert SentimentModel(run_dir).folder == out and "is older" not in caplog.text
     manifest = run_dir / "05_metric_learning" / "manifest.json"
-    os.utime(manifest, (time.time() + 60,) * 2)
+    write_json(manifest, read_json(manifest) | {"outputs": {"model/model.safetensors": "another"}})
     SentimentModel(run_dir)
     assert "is older than the run's final model" in caplog.text
     assert deployment.export(run_dir, max_loss=0.06) == out  # the run's own may be replaced

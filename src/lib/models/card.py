@@ -9,7 +9,7 @@ import jinja2
 import pandas as pd
 
 from lib import LABELS
-from lib.artefacts import read_manifest, read_metrics
+from lib.artefacts import read_metrics
 from lib.data.registry import REGISTRY
 from lib.files import write_text
 from lib.metrics import with_interval
@@ -19,17 +19,20 @@ FREE = {"MIT", "Apache-2.0"}
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|#$~<"})
 
 
-def write(folder: Path, about: dict[str, Any], run_dir: Path) -> None:
+def write(
+    folder: Path,
+    about: dict[str, Any],
+    run_dir: Path,
+    gold: dict[str, Any],
+    base: dict[str, Any],
+    final: dict[str, Any],
+) -> None:
     """Write README.md, with the metadata that the Hugging Face hub reads.
 
     Args:
         about: content of export.json; run_dir: the run that the model is of.
+        gold, base, final: the parameters of its steps 01, 02 and 05.
     """
-    manifests = {
-        step: read_manifest(run_dir, step)
-        for step in ("01_gold_data", "02_base_classifier", "05_metric_learning")
-    }
-    gold, base, final = (manifest["parameters"] for manifest in manifests.values() if manifest)
     sources = [REGISTRY[name] for name in gold["sources"]]
     base_model, licence = base_model_of(base["base_model"])
     labelled = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")

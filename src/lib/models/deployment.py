@@ -21,19 +21,17 @@ from lib import metrics
 from lib.artefacts import read_manifest
 from lib.data.tables import corpus_parts
 from lib.errors import UserError
-from lib.files import atomic_folder, digest, folder_digests, read_json, write_json
+from lib.files import atomic_folder, read_json, write_json
 from lib.models import card, onnx_export, vocabulary
 from lib.models.encoder import Encoder, hardware, load_classifier, save_classifier
 from lib.models.inference import predict
-from lib.models.sentiment import ONNX, SentimentModel
+from lib.models.sentiment import ABOUT, FINAL, ONNX, OWN, STEP, SentimentModel, origin
 
 INT8, FLOAT32 = ONNX
-FINAL, OWN = "05_metric_learning/model", "model"  # in a run: what is exported, and where to
-ABOUT = "export.json"
 MOST_TEXTS = 5000  # of gold test that measure: the interval is narrow, and it takes minutes
 OUTLIER_TEXTS = 64
 SAMPLES = 10_000  # of the bootstrap
-STEPS = ("01_gold_data", "02_base_classifier", "05_metric_learning")
+STEPS = ("01_gold_data", "02_base_classifier", STEP)  # what an export reads of a run
 
 
 def export(
@@ -65,10 +63,10 @@ def export(
         raise UserError(f"{run_dir}: {absent[0]} is not complete; run its steps up to 05 first")
     source = run_dir / FINAL
     options = {"keep_vocabulary": keep_vocabulary, "max_loss": max_loss}
-    origin = digest(folder_digests(source))
+    made_of = {"origin": origin(manifests[STEP]), **options}
     if out.exists() and not force:
         there = read_json(out / ABOUT) if (out / ABOUT).is_file() else {}
-        if there.items() >= ({"origin": origin} | options).items():
+        if there.items() >= made_of.items():
             logging.info("%s is there already, made of the same model", out)
             return out
         if not own or not there:
@@ -88,22 +86,14 @@ def export(
         save_classifier(encoder, building)
         cut_texts(building / "tokenizer.json", encoder.max_tokens)
         rows += write_onnx(encoder, building, texts, rows[0], max_loss)
-        about: dict[str, Any] = {"origin": origin, **options, "max_tokens": encoder.max_tokens}
+        about: dict[str, Any] = {**made_of, "max_tokens": encoder.max_tokens}
         about |= {"parameters": encoder.model.num_parameters(), "measured": shown(rows)}
         write_json(building / ABOUT, about)
-        card.write(building, about, run_dir)
+        parameters = [manifest["parameters"] for manifest in manifests.values()]
+        card.write(building, about, run_dir, *parameters)
     for row in about["measured"]:
         logging.info(line(row))
     return out
-
-
-def exported(run_dir: Path) -> dict[str, Any] | None:
-    """export.json of a run's `model`, and whether it is still the final model's (`current`)."""
-    path = run_dir / OWN / ABOUT
-    if not path.is_file():
-        return None
-    about = read_json(path)
-    return about | {"current": about["origin"] == digest(folder_digests(run_dir / FINAL))}
 
 
 def write_onnx(

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lib.models import batching
 from lib.models.batching import CPU_TOKENS_PER_BATCH, MAX_PADDING, token_budget_batches
-from lib.models.classifier import classify, keep_head_float32, last_layer
+from lib.models.classifier import classify, keep_head_float32
 from lib.models.encoder import Encoder
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Predictor:
         self.model = cast(encoder.model.to(device).eval(), dtype)  # type: ignore[arg-type]
         self.probe = None if encoder.probe is None else encoder.probe.to(device)
         self.pad_id, self.pooling, self.device = encoder.pad_id, encoder.pooling, device
-        self.shape = last_layer(self.model).out_features, encoder.hidden_size
+        self.shape = encoder.last_layer.out_features, encoder.hidden_size
         on_cpu = device.type == "cpu"
         self.tokens_per_batch = tokens_per_batch or (
             CPU_TOKENS_PER_BATCH if on_cpu else GPU_TOKENS_PER_BATCH

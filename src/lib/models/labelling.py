@@ -136,8 +136,11 @@ def _label(model: SentimentModel, path: Path, target: Path, text_column: str, co
             bar.update(len(rows))
     pieces = (np.load(piece) for piece in sorted(waiting.glob("*.npy")))
     with atomic(target) as temporary:
-        write = _write_parquet if path.suffix.lower() == ".parquet" else _write_lines
-        write(path, temporary, text_column, (row for piece in pieces for row in piece))
+        predictions = (row for piece in pieces for row in piece)
+        if readers.extension(path.name) == "parquet":
+            _write_parquet(path, temporary, predictions)
+        else:
+            _write_lines(path, temporary, text_column, predictions)
     shutil.rmtree(waiting)
 
 
@@ -253,7 +256,7 @@ def _write_lines(
             writer.writerow([*fields, *_cells(found, "")])
 
 
-def _write_parquet(path: Path, target: Path, _: str, predictions: Iterator[np.ndarray]) -> None:
+def _write_parquet(path: Path, target: Path, predictions: Iterator[np.ndarray]) -> None:
     with pq.ParquetFile(path) as file:
         names = _names(file.schema_arrow.names)
         fields = [(names[0], pa.string()), *((name, pa.float32()) for name in names[1:])]

@@ -81,13 +81,13 @@ def outliers(encoder: Encoder, texts: list[str]) -> list[str]:
 
     An outlier is measured by the largest value against the root mean square, over all texts.
     """
-    found: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
 
     def look(name: str) -> Any:
         def hook(_: nn.Module, given: tuple[Tensor]) -> None:
             values = given[0].float()
             ratio = float(values.abs().max() / values.pow(2).mean().sqrt())
-            found[name] = max(ratio, found.get(name, 0.0))
+            found.setdefault(name, []).append(ratio)  # several threads do it at a time
 
         return hook
 
@@ -98,7 +98,7 @@ def outliers(encoder: Encoder, texts: list[str]) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return sorted(found, key=lambda name: -found[name])
+    return sorted(found, key=lambda name: -max(found[name]))
 
 
 def quantise(source: Path, target: Path, worst: list[str], count: int) -> list[str]:

@@ -12,24 +12,33 @@ prediction of a new process takes a second, not ten.
 from __future__ import annotations
 
 import logging
-import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 from scipy.special import softmax
 
 from lib import LABELS
+from lib.artefacts import Manifest, output_digest, read_manifest
 from lib.errors import UserError
-from lib.files import digest, file_digest
-from lib.models.batching import CPU_TOKENS_PER_BATCH, MAX_PADDING, pad, token_budget_batches
+from lib.files import digest, file_digest, read_json
+from lib.models.batching import (
+    CPU_TOKENS_PER_BATCH,
+    MAX_PADDING,
+    batched,
+    pad,
+    token_budget_batches,
+)
 
 ONNX = ("onnx/model_quantized.onnx", "onnx/model.onnx")
 """Where an exported folder has its models (as transformers.js expects them), the best first."""
-PLACES = ("", "model", "05_metric_learning/model")  # of a model in a run, the best first
+STEP = "05_metric_learning"
+OWN, FINAL = "model", f"{STEP}/model"  # in a run: the exported model, and what it is made of
+ABOUT = "export.json"
+PLACES = ("", OWN, FINAL)  # of a model in a run, the best first
 PIECE = 10_000  # texts that are tokenised at once
 
 
@@ -61,9 +70,8 @@ class SentimentModel:
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """Probability of each class, float32 [n, 3]."""
-        given = [texts] if isinstance(texts, str) else list(texts)
-        pieces = (given[start : start + PIECE] for start in range(0, len(given), PIECE))
-        found = [self._predict(piece) for piece in pieces]
+        given = [texts] if isinstance(texts, str) else texts
+        found = [self._predict(piece) for piece in batched(given, PIECE)]
         return np.concatenate([np.empty((0, len(LABELS)), np.float32), *found])
 
     def predict(self, texts: Iterable[str]) -> list[str]:
@@ -80,8 +88,8 @@ def find_model(path: Path) -> Path:
     for place in PLACES:
         folder = path / place
         if (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file():
-            trained = path / "05_metric_learning/manifest.json"
-            if trained.is_file() and _time(folder / "export.json") < _time(trained):
+            about = exported(path) if place == OWN else None
+            if about and not about["current"] and read_manifest(path, STEP):
                 message = "%s is older than the run's final model; `python -m lib export %s`"
                 logging.warning(message, folder, path)
             return folder
@@ -91,9 +99,21 @@ def find_model(path: Path) -> Path:
     )
 
 
-def _time(path: Path) -> float:
-    """When a file was written; never, if it is not there."""
-    return path.stat().st_mtime if path.is_file() else math.inf
+def exported(run_dir: Path) -> dict[str, Any] | None:
+    """export.json of a run's own exported model, and whether it is of the final model (`current`).
+
+    None if nothing is exported.
+    """
+    path = run_dir / OWN / ABOUT
+    if not path.is_file():
+        return None
+    about, final = read_json(path), read_manifest(run_dir, STEP)
+    return about | {"current": final is not None and about["origin"] == origin(final)}
+
+
+def origin(final: Manifest) -> str:
+    """The digest of the final model, by the manifest of its step."""
+    return output_digest(final, "model")
 
 
 class _Torch:
@@ -129,7 +149,7 @@ class _Onnx:
                 f"{folder / name}: not a readable model ({str(error)[:200]}); export it again"
             ) from error
         self.tokenizer.no_padding()
-        self.workers = ThreadPoolExecutor(cores())
+        self.workers = ThreadPoolExecutor(joblib.cpu_count())
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
@@ -137,19 +157,9 @@ class _Onnx:
         found = np.empty((len(ids), len(LABELS)), dtype=np.float32)
         batches = list(token_budget_batches(lengths, CPU_TOKENS_PER_BATCH, MAX_PADDING))
         rows = ([ids[i] for i in batch] for batch in batches)
-        for batch, logits in zip(batches, self._run_all(rows), strict=True):
+        for batch, logits in zip(batches, self.workers.map(self._run, rows), strict=True):
             found[batch] = softmax(logits, axis=1)
         return found
 
-    def _run_all(self, batches: Iterator[list[list[int]]]) -> Iterator[np.ndarray]:
-        return self.workers.map(self._run, batches)
-
     def _run(self, rows: list[list[int]]) -> Any:
         return self.session.run(["logits"], pad(rows, 0))[0]  # the mask hides what pads
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

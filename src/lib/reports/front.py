@@ -9,7 +9,7 @@ from typing import Any
 
 from lib.artefacts import read_metrics
 from lib.evaluation.comparison import ALL_AUDIT
-from lib.models.deployment import exported
+from lib.models.sentiment import exported
 from lib.parameters import CHAPTERS, STEPS
 from lib.reports.chapters import Chapter
 
