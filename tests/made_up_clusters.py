@@ -76,7 +76,8 @@ def write_run(
     table = purity.purity_table(cluster, probabilities, clusters)
     distance = np.linalg.norm(vectors - centroids[cluster], axis=1)
     columns = {"cluster": cluster, "distance": distance}
-    known = pd.DataFrame(columns | {"predicted": predicted, "confidence": confidence})
+    columns |= {"predicted": predicted, "confidence": confidence, "source": corpus["source"]}
+    known = pd.DataFrame(columns)
     known["kept"] = filters.passes(known, table, **filters.options(p))
     target = run_dir / "04_cluster_purity"
     cluster_texts.write_clusters(target / "clusters.parquet", folder, known, table)

@@ -66,7 +66,7 @@ def test_frontier_has_a_line_per_purity_and_marks_the_filter_in_use(audited):
     probabilities = rng.dirichlet([0.3, 0.3, 0.3], 300).astype(np.float32)
     texts = pd.DataFrame({"cluster": assigned, "predicted": probabilities.argmax(1)})
     texts["confidence"] = probabilities.max(1)
-    texts["audit_label"] = rng.integers(0, 3, 300) if audited else -1
+    texts["audit_label"], texts["source"] = rng.integers(0, 3, 300) if audited else -1, "отзывы"
     purity = purity_table(assigned, probabilities, 12)
     options = {"min_purity": 0.45, "min_confidence": 0.7}
     table = filters.frontier(texts, purity, **options)

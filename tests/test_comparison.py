@@ -60,6 +60,31 @@ def test_each_source_alone(frame):
     assert comparison.compare_by_source(frame.head(0), **ABOUT) == []
 
 
+def test_the_mean_over_sources_counts_each_alike():
+    rng = np.random.default_rng(0)
+    sources = np.repeat(["отзывы", "соцсети", "мало"], [400, 60, 49])
+    frame = pd.DataFrame({"source": sources, "label": rng.integers(0, 3, len(sources))})
+    for name, right in {"base": 0.5, "final": 0.8}.items():
+        other = rng.integers(0, 3, len(sources))
+        frame[f"{name}_predicted"] = np.where(
+            rng.random(len(sources)) < right, frame["label"], other
+        )
+    rows = {row["model"]: row for row in comparison.mean_over_sources(frame, **ABOUT)}
+    for name in comparison.MODELS:
+        each = [
+            f1_score(part["label"], part[f"{name}_predicted"], average="macro")
+            for source, part in frame.groupby("source")
+            if source != "мало"  # fewer than 50 texts
+        ]
+        assert rows[name]["value"] == pytest.approx(np.mean(each))
+        assert rows[name]["low"] < rows[name]["value"] < rows[name]["high"]
+        assert rows[name]["texts"] == 460 and rows[name]["dataset"] == comparison.DOMAINS
+    paired = rows["final - base"]
+    assert paired["value"] == pytest.approx(rows["final"]["value"] - rows["base"]["value"])
+    assert paired["low"] > 0
+    assert comparison.mean_over_sources(frame.tail(49), **ABOUT) == []
+
+
 def test_a_source_called_as_a_whole_set_is_told_apart(frame):
     frame["source"] = frame["source"].replace("соцсети", "gold")
     rows = comparison.compare_by_source(frame, **ABOUT)
@@ -78,7 +103,7 @@ def test_shares_and_matrices(frame):
 
 @pytest.fixture
 def inputs(tiny_checkpoint: str, tmp_path: Path) -> dict[str, object]:
-    """Files as steps 01, 02 and 05 leave them: four gold texts, one audit text, two held out."""
+    """Files as steps 01, 02 and 05 leave them: four gold texts, two audit texts, two held out."""
     for seed, name in enumerate(comparison.MODELS):
         model = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=64, seed=seed)
         save_classifier(model, tmp_path / name)
@@ -86,8 +111,8 @@ def inputs(tiny_checkpoint: str, tmp_path: Path) -> dict[str, object]:
     gold["text_id"], gold["original_label"] = list("abcd"), ""
     gold["split"] = ["test", "train", "validation", "test"]
     gold.to_parquet(tmp_path / "gold.parquet")
-    corpus = pd.DataFrame({"text_id": ["e", "f"], "text": SENTENCES[4:6], "source": "c"})
-    corpus["audit_label"] = pd.array([None, 2], dtype="Int8")
+    corpus = pd.DataFrame({"text_id": list("123"), "text": SENTENCES[4:7], "source": "c"})
+    corpus["audit_label"] = pd.array([None, 2, 0], dtype="Int8")
     (tmp_path / "corpus").mkdir()
     write_corpus(corpus, tmp_path / "corpus" / "part-00000.parquet")
     gold.iloc[:2].to_parquet(tmp_path / "heldout.parquet")
@@ -104,7 +129,8 @@ def test_predictions_are_those_of_the_models(inputs, tmp_path):
     assert {name: table["text_id"].tolist() for name, table in tables.items()} == {
         "test": ["a", "d"],
         "validation": ["c"],
-        "audit": ["f"],
+        "audit": ["2"],
+        "audit validation": ["3"],
         "heldout": ["a", "b"],
     }
     assert tables["audit"]["label"].tolist() == [2]

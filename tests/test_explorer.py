@@ -17,7 +17,7 @@ from made_up_clusters import write_run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    write_run(folder, texts=500, clusters=8, map_points=200, min_cluster_size=3)
+    write_run(folder, texts=500, clusters=8, map_points=200, best_most=20)
     return explorer.load(folder)
 
 

@@ -9,13 +9,14 @@ from scipy.stats import binomtest
 
 from lib import LABELS
 from lib.clusters import filter as filters
-from lib.clusters.filter import ALL_AUDIT, most_confident, passes
+from lib.clusters.filter import ALL_AUDIT, best, label_purity, passes
 from lib.clusters.purity import purity_table
 from lib.errors import UserError
 
 
 def frame(assigned: np.ndarray, probabilities: np.ndarray, audit_label=-1) -> pd.DataFrame:
     about = {"predicted": probabilities.argmax(1), "confidence": probabilities.max(1)}
+    about["source"] = np.resize(["отзывы", "соцсети"], len(assigned))
     return pd.DataFrame({"cluster": assigned, "audit_label": audit_label, **about})
 
 
@@ -27,18 +28,16 @@ def random_predictions(rows: int, clusters: int, seed: int) -> tuple:
     return assigned, probabilities, purity_table(assigned, probabilities, clusters + 1)
 
 
-@pytest.mark.parametrize("size", [1, 24])
 @pytest.mark.parametrize("min_purity, min_confidence", [(0.4, 0.6), (0.5, 0.0), (0.0, 0.9)])
-def test_the_filter_equals_a_loop(min_purity, min_confidence, size):
+def test_the_filter_equals_a_loop(min_purity, min_confidence):
     assigned, probabilities, table = random_predictions(300, 12, seed=0)
-    options = {"min_purity": min_purity, "min_confidence": min_confidence, "min_cluster_size": size}
+    options = {"min_purity": min_purity, "min_confidence": min_confidence}
     kept = passes(frame(assigned, probabilities), table, **options)
     expected = []
     for cluster, row in zip(assigned, probabilities, strict=True):
         line = table.loc[cluster]
         pure = line["purity"] >= min_purity and row.argmax() == line["dominant"]
-        good = (pure or min_purity == 0) and line["size"] >= size
-        expected.append(bool(good and row.max() >= min_confidence))
+        expected.append(bool((pure or min_purity == 0) and row.max() >= min_confidence))
     assert kept.tolist() == expected
     assert 0 < kept.sum() < len(kept)
 
@@ -57,21 +56,35 @@ def test_values_exactly_at_the_thresholds_are_kept():
     assert without.tolist() == [True, True, False, True]  # no demand on the cluster at all
 
 
-@given(st.integers(1, 200), st.floats(0.01, 1.0), st.integers(0, 50))
-def test_the_most_confident_share_of_each_class(count, share, seed):
-    rng = np.random.default_rng(seed)
-    predicted = rng.integers(0, 3, count)
-    confidence = rng.permutation(np.linspace(0.4, 1.0, count))  # no two alike
-    kept = most_confident(predicted, confidence, share)
-    for label in range(3):
-        of_class, chosen = confidence[predicted == label], confidence[kept & (predicted == label)]
-        assert len(chosen) == np.ceil(share * len(of_class))
-        assert set(chosen) == set(np.sort(of_class)[len(of_class) - len(chosen) :])
+@given(
+    st.integers(1, 200),
+    st.floats(0.01, 1.0),
+    st.one_of(st.none(), st.integers(1, 20)),
+    st.sampled_from(["confidence", "confidence_and_purity"]),
+    st.integers(0, 50),
+)
+def test_the_best_of_each_class_and_source(count, share, most, rank_by, seed):
+    assigned, probabilities, table = random_predictions(count, 6, seed)
+    texts = frame(assigned, probabilities)
+    kept = best(texts, table, best_share=share, best_most=most, rank_by=rank_by)
+    score = texts["confidence"].astype(float)
+    if rank_by != "confidence":
+        score = score * label_purity(texts, table)
+    for _, group in texts.groupby(["predicted", "source"]):
+        chosen = kept[group.index]
+        assert chosen.sum() == min(np.ceil(share * len(group)), most or count)
+        if 0 < chosen.sum() < len(group):
+            assert score[group.index][chosen].min() >= score[group.index][~chosen].max()
 
 
-def test_texts_as_confident_as_the_last_one_stay():
-    kept = most_confident(np.zeros(4, dtype=int), np.array([0.5, 0.9, 0.9, 0.9]), 0.25)
-    assert kept.tolist() == [False, True, True, True]
+def test_purity_decides_between_texts_of_like_confidence():
+    probabilities = np.array([[0.9, 0.1, 0.0], [0.91, 0.09, 0.0], [0.0, 0.1, 0.9]], np.float32)
+    assigned = np.array([0, 1, 1])  # cluster 1 is mixed
+    texts = frame(assigned, probabilities).assign(source="отзывы")
+    table = purity_table(assigned, probabilities, 2)
+    assert best(texts, table, best_share=0.5).tolist() == [True, False, True]
+    by_confidence = best(texts, table, best_share=0.5, rank_by="confidence")
+    assert by_confidence.tolist() == [False, True, True]
 
 
 def test_check_kept_names_the_class_that_is_gone():
@@ -89,7 +102,7 @@ def test_the_frontier_equals_the_filter_at_every_pair():
     table = purity_table(assigned, probabilities, 13)
     known = np.random.default_rng(0).choice([0, 1, 2, -1], 400)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    others = {"min_cluster_size": 25, "confident_share": 0.9}
+    others = {"best_share": 0.9, "best_most": 60}
     chosen = {"min_purity": 0.473, "min_confidence": 0.666}
     texts = frame(assigned, probabilities, known)
     found = filters.frontier(texts, table, **chosen, **others)

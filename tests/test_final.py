@@ -1,5 +1,7 @@
 """Step 05: who is trained on what, and which candidate is kept."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.clusters.kmeans import KMeans
+from lib.data.tables import read_corpus, write_corpus
+from lib.embeddings import store
 from lib.errors import UserError
-from lib.models.encoder import load_classifier, new_classifier, save_classifier
+from lib.models.encoder import hardware, load_classifier, new_classifier, save_classifier
 from lib.training import baselines, final
+from lib.training.trainer import evaluate
 from test_trainer import toy
 
 ON = {"max_tokens": 32, "precision": "float32", "device": "cpu"}
@@ -21,7 +26,11 @@ def files(tiny_checkpoint, tmp_path):
     """What step 05 reads, small."""
     gold = pd.concat([toy(30, 1).assign(split="train"), toy(15, 2).assign(split="validation")])
     gold = gold.assign(text_id=[f"g{i}" for i in range(45)])
+    gold["source"] = "посты"
     gold.to_parquet(tmp_path / "gold.parquet")
+    audited = toy(24, 4).assign(text_id=[f"{i:016x}" for i in range(24)], source="отзывы")
+    audited = audited.rename(columns={"label": "audit_label"}).astype({"audit_label": "Int8"})
+    write_corpus(audited, tmp_path / "corpus" / "part-00000.parquet")
     clusters = pd.DataFrame({"text_id": gold["text_id"][:30], "cluster": np.arange(30) % 4})
     clusters.to_parquet(tmp_path / "gold_clusters.parquet")
     soft = np.random.default_rng(0).dirichlet(np.ones(3), 40).astype(np.float32)
@@ -33,6 +42,7 @@ def files(tiny_checkpoint, tmp_path):
     save_classifier(encoder, tmp_path / "model")
     return {
         "gold": tmp_path / "gold.parquet",
+        "corpus": tmp_path / "corpus",
         "gold_clusters": tmp_path / "gold_clusters.parquet",
         "pseudo": tmp_path / "pseudo.parquet",
         "kmeans": tmp_path / "kmeans.npz",
@@ -44,6 +54,7 @@ SUPCON = {"temperature": 0.1, "hard_mining": True, "memory_size": 24}
 OPTIONS = {
     "base_model": "nowhere",
     "base_revision": None,
+    "choose_on": "gold",
     "start_from": "base_classifier",
     "lambda_class": 1.0,
     "max_tokens": 32,
@@ -83,7 +94,8 @@ def test_candidates_and_the_choice_among_them(files, tmp_path):
         found[name] = history["validation_macro_f1"].max()
     chosen = tmp_path / "chosen"
     chosen.mkdir()
-    final.choose(chosen, candidates=folders, gold=files["gold"], calibrate=True, **ON)
+    mends = {"calibrate": True, "decision_bias": False}
+    final.choose(chosen, candidates=folders, gold=files["gold"], **mends, **ON)
     about = pd.read_json(chosen / "training.json", typ="series")
     best = max(found, key=found.get)
     assert about["lambda_metric"] == float(best) and 0.5 <= about["temperature"] <= 10
@@ -91,6 +103,48 @@ def test_candidates_and_the_choice_among_them(files, tmp_path):
     scaled = two.classifier.weight * about["temperature"]
     assert torch.allclose(one.classifier.weight, scaled, atol=1e-5)
     assert torch.equal(*(m.get_input_embeddings().weight for m in (one, two)))
+
+
+def test_audit_validation_may_choose_and_its_sources_count_alike(files, tmp_path):
+    encoder = load_classifier(files["model"], 32)
+    texts = final.all_validation(encoder, files["gold"], files["corpus"], seed=0)
+    # every third text has an audit label that may choose
+    assert pd.Series(texts.sources).value_counts().to_dict() == {"посты": 15, "отзывы": 8}
+    each = [
+        evaluate(encoder, replace(texts, **part), hardware("float32", "cpu"))["macro_f1"]
+        for part in (
+            {
+                "token_ids": [texts.token_ids[i] for i in rows],
+                "labels": texts.labels[rows],
+                "sources": None,
+            }
+            for rows in (np.flatnonzero(texts.sources == s) for s in ("посты", "отзывы"))
+        )
+    ]
+    found = evaluate(encoder, texts, hardware("float32", "cpu"))["macro_f1"]
+    assert found == pytest.approx(np.mean(each))
+    empty = tmp_path / "empty"
+    write_corpus(read_corpus(files["corpus"]).assign(audit_label=pd.NA), empty / "part-0.parquet")
+    with pytest.raises(UserError, match="choose_on: no corpus text has an audit label"):
+        final.all_validation(encoder, files["gold"], empty, seed=0)
+
+
+def test_texts_that_measure_at_the_end_are_never_trained_on(tmp_path):
+    ids = [f"{i:016x}" for i in range(60)]
+    corpus = pd.DataFrame({"text_id": ids, "text": "т", "source": "s"})
+    corpus["audit_label"] = pd.array([i % 3 if i < 30 else None for i in range(60)], "Int8")
+    write_corpus(corpus, tmp_path / "corpus" / "part-00000.parquet")
+    known = {"cluster": 0, "predicted": 1, "confidence": 0.9, "purity": 1.0, "kept": True}
+    pd.DataFrame({"text_id": ids}).assign(**known).to_parquet(tmp_path / "clusters.parquet")
+    probabilities = np.full((60, 3), 1 / 3, np.float32)
+    numbers = np.array([int(i, 16) for i in ids], np.uint64)
+    store.write_shard(tmp_path, 0, np.zeros((60, 2)), probabilities, numbers)
+    store.write_index(tmp_path, [60])
+    paths = {"corpus": tmp_path / "corpus", "clusters": tmp_path / "clusters.parquet"}
+    final.write_training_texts(tmp_path, embeddings=tmp_path, heldout_share=0.2, seed=0, **paths)
+    both = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("pseudo", "heldout")]
+    used = {int(i, 16) for frame in both for i in frame["text_id"]}
+    assert used == {i for i in range(60) if i >= 30 or i % 3 == 0}
 
 
 def test_a_memory_smaller_than_a_batch_is_refused(files, tmp_path):

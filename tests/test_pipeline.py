@@ -65,7 +65,7 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         "clusters=6",
         "min_purity=0.0",
         "min_confidence=0.34",
-        "confident_share=1.0",
+        "best_share=1.0",
         "umap_points=100",
         "04.umap_points=1000",  # all corpus texts: one of them is hostile
         "05.steps=6",

@@ -31,10 +31,11 @@ def inputs(tiny_checkpoint, tmp_path_factory):
     return folder
 
 
-def embed(inputs, folder, probe=False, shard_size=10):
+def embed(inputs, folder, probe=False, space="base_classifier", shard_size=10):
     paths = {"corpus": inputs / "corpus", "model": inputs / "model"}
-    paths["probe"] = inputs / "probe" if probe else None
-    store.embed(folder, **paths, shard_size=shard_size, **ON)
+    paths["probe"] = inputs / "probe" if probe or space == "base_model" else None
+    options = {"linear_probe": probe, "cluster_space": space, "shard_size": shard_size}
+    store.embed(folder, **paths, **options, **ON)
 
 
 def answers(path):
@@ -42,15 +43,19 @@ def answers(path):
     return predict(encoder, encoder.tokenize(SENTENCES * 4), **CPU)
 
 
+@pytest.mark.parametrize("space", ["base_classifier", "base_model"])
 @pytest.mark.parametrize("probe", [False, True])
-def test_the_store_holds_what_the_models_say(inputs, tmp_path, probe):
-    embed(inputs, tmp_path, probe)
+def test_the_store_holds_what_the_models_say(inputs, tmp_path, probe, space):
+    embed(inputs, tmp_path, probe, space)
     shards = list(store.read_store(tmp_path))
     assert [len(shard.text_id) for shard in shards] == [10, 10, 8]
     assert [i for s in shards for i in s.text_id] == [f"{i:016x}" for i in range(28)]
     expected, vectors = answers(inputs / "model")
+    opinion, pretrained = answers(inputs / "probe")
     if probe:
-        expected = (expected + answers(inputs / "probe")[0]) / 2
+        expected = (expected + opinion) / 2
+    if space == "base_model":
+        vectors = pretrained
     np.testing.assert_allclose(store.read_probabilities(tmp_path), expected, atol=1e-5)
     found = np.concatenate([shard.embedding for shard in shards])
     assert found.dtype == np.float16

@@ -259,8 +259,8 @@ def test_predictions_of_a_real_model_are_made_once(tiny_checkpoint, write, tmp_p
     gold["split"] = ["train", "validation", "test", "test"]
     source = run_dir / "01_gold_data" / "tables"
     files.write_parquet(source / "gold.parquet", gold)
-    corpus = pd.DataFrame({"text_id": ["д", "е"], "text": ["да", "нет"], "source": "у"})
-    corpus["audit_label"] = pd.array([2, None], dtype="Int8")
+    corpus = pd.DataFrame({"text_id": list("123"), "text": ["да", "нет", "ой"], "source": "у"})
+    corpus["audit_label"] = pd.array([2, None, 0], dtype="Int8")
     tables.write_corpus(corpus, source / "corpus" / "part-0.parquet")
     outputs = {"01_gold_data": ["tables/gold.parquet", "tables/corpus/part-0.parquet"]}
     for step, names in (outputs | {"02_base_classifier": ["model/x"]}).items():
@@ -268,7 +268,7 @@ def test_predictions_of_a_real_model_are_made_once(tiny_checkpoint, write, tmp_p
     path = write(set={"precision": "float32", "device": "cpu"}, last="04")
     point = sweep.load(path).points[0]
     found = sweep.predictions(point, run_dir, "test")
-    assert found["text_id"].tolist() == ["в", "г", "д"]
+    assert found["text_id"].tolist() == ["в", "г", "1"]
     assert found["split"].tolist() == ["test", "test", "audit"]
     assert found["label"].tolist() == [1, 0, 2] and "text" not in found
     logits = model.model.eval()(
@@ -278,7 +278,7 @@ def test_predictions_of_a_real_model_are_made_once(tiny_checkpoint, write, tmp_p
     monkeypatch.setattr(encoder, "load_classifier", lambda *_: pytest.fail("made again"))
     pd.testing.assert_frame_equal(sweep.predictions(point, run_dir, "test"), found)
     monkeypatch.undo()
-    assert sweep.predictions(point, run_dir, "validation")["text_id"].tolist() == ["б"]
+    assert sweep.predictions(point, run_dir, "validation")["text_id"].tolist() == ["б", "3"]
 
 
 def test_steps_are_in_the_order_of_their_names():

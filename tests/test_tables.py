@@ -49,7 +49,9 @@ def test_sources_and_texts_without_the_rest(corpus):
     sources = tables.read_sources(directory)
     assert sources["source"].tolist() == frame["source"].tolist()
     assert str(sources["source"].dtype) == "category"
-    assert sources["audit_label"].tolist() == [0, -1, 1, -1, 2, -1]
+    # labels of audit test stay hidden
+    assert tables.audit_test(frame).tolist() == [False, False, True, False, True, False]
+    assert sources["audit_label"].tolist() == [0, -1, -1, -1, -1, -1]
     assert sources["audit_label"].dtype == np.int8
     rows = np.array([5, 0, 3, 0])
     assert tables.read_texts(directory, rows) == frame["text"][rows].tolist()

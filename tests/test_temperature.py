@@ -5,9 +5,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
+from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from lib.models.temperature import BOUNDS, calibrate, fit_temperature, with_temperature
+from lib.metrics import macro_f1
+from lib.models.temperature import (
+    BIASES,
+    BOUNDS,
+    calibrate,
+    decide,
+    decision_bias,
+    fit_temperature,
+    with_temperature,
+)
 
 SMALL = {
     "vocab_size": 30,
@@ -72,3 +83,28 @@ def test_nothing_but_the_last_layer_changes():
     calibrate(model.classifier, np.array([[0.9, 0.05, 0.05]] * 4), np.array([0, 1, 2, 1]))
     changed = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
     assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_the_decision_bias_helps_the_rare_class_and_is_put_into_the_layer():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, 3000, p=[0.1, 0.7, 0.2])
+    # calibrated probabilities: argmax hardly ever names the rare class
+    logits = np.log([0.1, 0.7, 0.2]) + rng.normal(0, 1.0, (3000, 3)) + 1.2 * np.eye(3)[labels]
+    probabilities = softmax(logits, axis=1)
+    layer = nn.Linear(2, 3)
+    before = layer.bias.detach().clone()
+    added = decide(layer, probabilities, labels)
+    assert added[0] > 0.3 and added[1] == 0.0
+    assert torch.allclose(layer.bias.detach() - before, torch.tensor(added), atol=1e-6)
+    plain, mended = probabilities.argmax(1), (np.log(probabilities) + added).argmax(1)
+    assert macro_f1(labels, mended) > macro_f1(labels, plain) + 0.01
+    logits, grid = np.log(probabilities), [np.array([a, 0, b]) for a in BIASES for b in BIASES]
+    assert (
+        macro_f1(labels, mended)
+        > max(macro_f1(labels, (logits + bias).argmax(1)) for bias in grid) - 0.01
+    )
+
+
+def test_no_decision_bias_without_need():
+    labels = np.arange(3).repeat(50)
+    assert decision_bias(np.eye(3)[labels] * 0.97 + 0.01, labels).tolist() == [0.0, 0.0, 0.0]

@@ -79,7 +79,8 @@ def evaluate(
     resampled = resample(matrix.ravel(), samples, seed).reshape(samples, K, K)
     about = {"model": model, "dataset": dataset, "split": split, "texts": int(matrix.sum())}
     return [
-        _row(name, about, metric(matrix), metric(resampled)) for name, metric in METRICS.items()
+        with_quantiles(name, about, metric(matrix), metric(resampled))
+        for name, metric in METRICS.items()
     ]
 
 
@@ -106,12 +107,12 @@ def compare(
         return metric(counts.sum(-2)) - metric(counts.sum(-1))
 
     return [
-        _row(name, about, difference(metric, cube), difference(metric, resampled))
+        with_quantiles(name, about, difference(metric, cube), difference(metric, resampled))
         for name, metric in METRICS.items()
     ]
 
 
-def _row(
+def with_quantiles(
     name: str, about: dict[str, Any], value: np.ndarray, resampled: np.ndarray
 ) -> dict[str, Any]:
     """A row of metrics.json: a value with the percentile interval of its resamples."""
@@ -119,7 +120,7 @@ def _row(
     return {"name": name, **about, "value": float(value), "low": float(low), "high": float(high)}
 
 
-def resample(counts: np.ndarray, samples: int, seed: int) -> np.ndarray:
+def resample(counts: np.ndarray, samples: int, seed: int | list[int]) -> np.ndarray:
     """Bootstrap of cell counts: int64 [cells] -> int64 [samples, cells], each summing to n."""
     total = counts.sum()
     return np.random.default_rng(seed).multinomial(total, counts / total, size=samples)

@@ -115,6 +115,11 @@ class TrainingParams(PretrainedParams):
     calibrate: bool = Field(
         True, description="fit a temperature on validation, so that 0.8 means right in 80%"
     )
+    decision_bias: bool = Field(
+        False,
+        description="add to the logits what maximises macro-F1 on validation; probabilities are "
+        "then no longer calibrated",
+    )
 
 
 class BaseClassifierParams(TrainingParams):
@@ -141,6 +146,11 @@ class EmbedCorpusParams(PretrainedParams):
         description="a second opinion: labels are the mean of the base classifier and a linear "
         "probe on the pretrained base_model, fitted on gold",
     )
+    cluster_space: Literal["base_classifier", "base_model"] = Field(
+        "base_classifier",
+        description="whose vectors 04 clusters: the classifier's own, or those of the pretrained "
+        "encoder, where purity is a second opinion",
+    )
     shard_size: int = Field(50_000, ge=10, description="texts per shard of the store")
     tokens_per_batch: int | None = Field(
         None,
@@ -163,16 +173,29 @@ class ClusterPurityParams(StepParams):
         description="share of the dominant predicted class, which kept texts share; 0: no demand",
     )
     min_confidence: Share = Field(0.8, description="probability of the predicted class")
-    confident_share: float = Field(
-        1.0, gt=0.0, le=1.0, description="of each predicted class, the most confident ones; 1: all"
+    best_share: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="of each predicted class and source, the best; 1: all",
     )
-    min_cluster_size: int = Field(1, ge=1, description="texts; smaller clusters are dropped")
+    best_most: int | None = Field(
+        None, ge=1, description="at most so many of each predicted class and source; null: all"
+    )
+    rank_by: Literal["confidence", "confidence_and_purity"] = Field(
+        "confidence_and_purity", description="which texts are the best ones; or their product"
+    )
     umap_points: int = Field(20_000, ge=50, le=100_000, description="texts in the map")
 
 
 class MetricLearningParams(TrainingParams):
     """05: gold and pseudo-labels in, the final model out."""
 
+    choose_on: Literal["gold", "audit"] = Field(
+        "gold",
+        description="what chooses λ and checkpoint: macro-F1 on gold validation, or its mean over "
+        "the sources of gold and audit validation",
+    )
     start_from: Literal["base_classifier", "base_model"] = Field(
         "base_classifier", description="go on from 02's checkpoint or start from the encoder"
     )

@@ -108,9 +108,13 @@ def run_stages(folder: Path, dimensions: int, params: ClusterPurityParams) -> di
     probabilities = store.read_probabilities(folder / "embeddings")
     table = purity.purity_table(assigned, probabilities, params.clusters)
     done("purity")
-    options = params.only("min_purity", "min_confidence", "confident_share", "min_cluster_size")
+    options = filter_.options(params)
     about = {"cluster": assigned, "audit_label": np.full(len(assigned), -1, dtype=np.int8)}
-    about |= {"predicted": probabilities.argmax(1), "confidence": probabilities.max(1)}
+    about |= {
+        "predicted": probabilities.argmax(1),
+        "confidence": probabilities.max(1),
+        "source": "",
+    }
     texts = pd.DataFrame(about)
     kept = filter_.passes(texts, table, **options)
     filter_.frontier(texts, table, **options)

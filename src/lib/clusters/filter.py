@@ -1,8 +1,9 @@
 """The filter: which pseudo-labels are kept, and what its thresholds trade.
 
-A pseudo-label is kept if its cluster is pure, it is the cluster's dominant class, and the
-prediction is confident. `frontier` says for a grid of both thresholds how many texts stay and how
-right they are expected, and where audit labels exist measured, to be.
+A pseudo-label is kept if its cluster is pure, it is the cluster's dominant class, the prediction is
+confident, and it is among the best of its class and source. `frontier` says for a grid of both
+thresholds how many texts stay and how right they are expected, and where audit labels exist
+measured, to be.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ALL_AUDIT = "all audit texts"
 
 def options(params: ClusterPurityParams) -> dict[str, Any]:
     """The arguments of `passes` that are parameters of step 04."""
-    return params.only("min_purity", "min_confidence", "confident_share", "min_cluster_size")
+    return params.only("min_purity", "min_confidence", "best_share", "best_most", "rank_by")
 
 
 def passes(
@@ -35,23 +36,19 @@ def passes(
     *,
     min_purity: float,
     min_confidence: float,
-    confident_share: float = 1.0,
-    min_cluster_size: int = 1,
+    **ranking: Any,
 ) -> np.ndarray:
     """Which pseudo-labels to keep, bool [n].
 
     Args:
-        texts: cluster, predicted (class index), confidence; n rows.
+        texts: cluster, predicted (class index), confidence, source; n rows.
         table: as `lib.clusters.purity.purity_table` gives it.
         min_purity: of `label_purity`; 0: the cluster does not matter.
-        min_confidence: of the text's own prediction; confident_share: see `most_confident`.
-        min_cluster_size: texts.
+        min_confidence: of the text's own prediction; ranking: of `best`.
     """
-    predicted, confidence = texts["predicted"].to_numpy(), texts["confidence"].to_numpy()
     kept = label_purity(texts, table) >= min_purity
-    kept &= table["size"].to_numpy()[texts["cluster"]] >= min_cluster_size
-    kept &= confidence >= min_confidence
-    return kept & most_confident(predicted, confidence, confident_share)
+    kept &= texts["confidence"].to_numpy() >= min_confidence
+    return kept & best(texts, table, **ranking)
 
 
 def label_purity(texts: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
@@ -60,19 +57,35 @@ def label_purity(texts: pd.DataFrame, table: pd.DataFrame) -> np.ndarray:
     return np.where(texts["predicted"] == dominant, purity, 0.0)
 
 
-def most_confident(predicted: np.ndarray, confidence: np.ndarray, share: float) -> np.ndarray:
-    """The most confident `share` of the texts of each predicted class, bool [n].
+def best(
+    texts: pd.DataFrame,
+    table: pd.DataFrame,
+    *,
+    best_share: float = 1.0,
+    best_most: int | None = None,
+    rank_by: str = "confidence_and_purity",
+) -> np.ndarray:
+    """The best texts of each predicted class and source, bool [n].
 
-    A classifier's confidence may say too much or too little, and differently for each class; its
-    order is worth more (class-balanced self-training: Zou et al. 2018, arXiv:1810.07911, section
-    4.1). Rounded up; texts as confident as the last one stay, too.
+    A classifier's confidence may say too much or too little, and differently for each class and
+    domain; its order is worth more than its value (class-balanced self-training: Zou et al. 2018,
+    arXiv:1810.07911, section 4.1). So no class and no source can crowd out the others.
+
+    Args:
+        texts, table: as for `passes`.
+        best_share: of each class and source, rounded up.
+        best_most: texts of each class and source; None: no bound.
+        rank_by: `confidence`, or `confidence_and_purity`, the product of both.
     """
-    kept = np.ones(len(predicted), dtype=bool)
-    for label in np.unique(predicted) if share < 1.0 else ():
-        rows = predicted == label
-        last = int(rows.sum()) - int(np.ceil(share * rows.sum()))
-        kept[rows] = confidence[rows] >= np.partition(confidence[rows], last)[last]
-    return kept
+    score = texts["confidence"].to_numpy(np.float64)
+    if rank_by == "confidence_and_purity":
+        score = score * label_purity(texts, table)
+    groups = pd.Series(score).groupby(
+        [texts["predicted"].to_numpy(), texts["source"].to_numpy()], observed=True
+    )
+    most = np.ceil(best_share * groups.transform("size"))
+    rank = groups.rank(ascending=False, method="first")  # of equal ones the earlier text
+    return (rank <= np.minimum(most, best_most or np.inf)).to_numpy()
 
 
 def check_kept(kept: np.ndarray, predicted: np.ndarray) -> None:
@@ -82,7 +95,7 @@ def check_kept(kept: np.ndarray, predicted: np.ndarray) -> None:
         raise UserError(
             f"04_cluster_purity: no text of class {', '.join(absent)} passed the filter (kept: "
             f"{dict(zip(LABELS, counts, strict=True))}); lower min_purity or "
-            "min_confidence (0, and confident_share 0.5, chooses by rank), or change clusters"
+            "min_confidence (both 0, and best_share 0.5, chooses by rank), or change clusters"
         )
 
 
@@ -122,18 +135,18 @@ def frontier(
     *,
     min_purity: float,
     min_confidence: float,
-    **others: Any,
+    **ranking: Any,
 ) -> pd.DataFrame:
     """`facts` of what the filter would keep at each pair of thresholds.
 
     Args:
         texts, table: as for `passes` and `facts`.
         min_purity, min_confidence: the thresholds in use; added to the grid, marked `chosen`.
-        others: the filter's other options; the same in every row.
+        ranking: of `best`; the same in every row.
     Returns:
         One row per pair: min_purity, min_confidence, chosen, and the facts.
     """
-    passing = passes(texts, table, min_purity=0.0, min_confidence=0.0, **others)
+    passing = best(texts, table, **ranking)
     purity, confidence = label_purity(texts, table), texts["confidence"].to_numpy()
     pairs = product(sorted({*PURITIES, min_purity}), sorted({*CONFIDENCES, min_confidence}))
     rows = []

@@ -5,7 +5,7 @@ A corpus may be larger than memory: its texts are streamed, and only the chosen 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,16 +66,33 @@ def read_corpus(
 def read_sources(corpus: Path) -> pd.DataFrame:
     """What is known of every corpus text but its words: source (category), audit_label (int8).
 
-    audit_label is -1 where unknown.
+    audit_label is -1 where it is unknown, or for the final evaluation only (`in_audit_test`).
     """
-    table = _dataset(corpus).to_table(columns=["source", "audit_label"])
-    frame = table.to_pandas(categories=["source"])
-    return frame.assign(audit_label=frame["audit_label"].fillna(-1).astype("int8"))
+    table = _dataset(corpus).to_table(columns=["source", "audit_label", "text_id"])
+    label = table["audit_label"].fill_null(-1).to_numpy().copy()
+    known = np.flatnonzero(label >= 0)
+    label[known[in_audit_test(table["text_id"].take(pa.array(known)).to_pylist())]] = -1
+    frame = table.select(["source"]).to_pandas(categories=["source"])
+    return frame.assign(audit_label=label)
+
+
+def in_audit_test(text_ids: Iterable[str]) -> np.ndarray:
+    """Which texts are audit test if they have an audit label: two of three, by their id; bool [n].
+
+    They measure at the end and are never trained on, not even with a pseudo-label. The others are
+    audit validation: by their labels anything may be chosen.
+    """
+    return np.array([int(text_id, 16) % 3 > 0 for text_id in text_ids], dtype=bool)
 
 
 def read_texts(corpus: Path, rows: np.ndarray) -> list[str]:
     """The texts of these rows (int, any order, within the corpus)."""
     return _dataset(corpus).take(pa.array(rows), columns=["text"])["text"].to_pylist()
+
+
+def audit_test(texts: pd.DataFrame) -> np.ndarray:
+    """Which corpus texts have a label that is for the final evaluation alone, bool [n]."""
+    return in_audit_test(texts["text_id"]) & texts["audit_label"].notna().to_numpy()
 
 
 def text_lengths(gold: pd.DataFrame, corpus: Path) -> pd.DataFrame:

@@ -50,6 +50,8 @@ def embed(
     corpus: Path,
     model: Path,
     probe: Path | None,
+    linear_probe: bool,
+    cluster_space: str,
     max_tokens: int,
     precision: str,
     device: str,
@@ -64,8 +66,8 @@ def embed(
 
     Args:
         corpus: folder of 01; model: of 02.
-        probe: another classifier. The probabilities are then the mean of both; the vectors are
-            those of `model`.
+        probe: the pretrained encoder with a linear probe. With `linear_probe` the probabilities
+            are the mean of both; with `cluster_space` base_model the vectors are the probe's.
         others: see `lib.parameters.EmbedCorpusParams`.
     """
     # without `cpu`, processes on a machine without GPUs would not know of each other
@@ -102,8 +104,9 @@ def embed(
                 predictor(ids, bar.update)
                 for predictor, ids in zip(predictors, token_ids, strict=True)
             ]
-            probabilities = np.mean([answer[0] for answer in answers], axis=0)
-            write_shard(folder, number, answers[0][1], probabilities, text_id)
+            opinions = [answer[0] for answer in answers[: None if linear_probe else 1]]
+            pooled = answers[-1 if cluster_space == "base_model" else 0][1]
+            write_shard(folder, number, pooled, np.mean(opinions, axis=0), text_id)
     processes.wait_for_everyone()
     if processes.is_main_process:
         write_index(folder, sizes)

@@ -9,16 +9,27 @@ import numpy as np
 import pandas as pd
 
 from lib import LABELS
-from lib.data.tables import read_corpus
+from lib.data.tables import audit_test, read_corpus
 from lib.files import atomic, write_parquet
-from lib.metrics import class_shares, compare, confusion, evaluate, with_interval
+from lib.metrics import (
+    METRICS,
+    K,
+    class_shares,
+    compare,
+    confusion,
+    evaluate,
+    resample,
+    with_interval,
+    with_quantiles,
+)
 from lib.models.encoder import Encoder, hardware, load_classifier
 from lib.models.inference import predict as predict_texts
 
 MODELS = ("base", "final")
-TABLES = ("test", "validation", "audit", "heldout")
-ALL_AUDIT = "all audit texts"
-WHOLE_SETS = ("gold", ALL_AUDIT)
+TABLES = ("test", "validation", "audit", "audit validation", "heldout")
+ALL_AUDIT, DOMAINS = "all audit texts", "mean over other domains"
+WHOLE_SETS = ("gold", ALL_AUDIT, DOMAINS)
+LEAST_TEXTS = 50  # of a source, to count in the mean over domains
 COLUMNS = ["text_id", "text", "source", "label"]
 
 
@@ -34,16 +45,18 @@ def predict(
     precision: str,
     device: str,
 ) -> None:
-    """Write what both models say of the labelled texts that no training step saw.
+    """Write what both models say of labelled texts.
 
-    One file for each of TABLES: gold test and validation texts, corpus texts with an audit label,
-    and pseudo-labelled texts held out of training. Columns: COLUMNS, <model>_p0..2 (float32) and
-    <model>_predicted. vectors.npz holds the pooled vectors of the gold test texts, float16 [n, d]
-    for each model. A file that an interrupted call has left is kept.
+    One file for each of TABLES: gold test and validation texts, corpus texts with an audit label
+    that no training text was (`audit`) or may have been (`audit validation`), and pseudo-labelled
+    texts held out of training. Columns: COLUMNS, <model>_p0..2 (float32) and <model>_predicted.
+    vectors.npz holds the pooled vectors of the gold test texts, float16 [n, d] for each model. A
+    file that an interrupted call has left is kept.
     """
     labelled, audit = pd.read_parquet(gold), read_corpus(corpus, audited=True)
+    audit, test = audit.assign(label=audit["audit_label"].astype("int64")), audit_test(audit)
     frames = {split: labelled[labelled["split"] == split] for split in ("test", "validation")}
-    frames["audit"] = audit.assign(label=audit["audit_label"].astype("int64"))
+    frames |= {"audit": audit[test], "audit validation": audit[~test]}
     frames["heldout"] = pd.read_parquet(heldout)
     models = load_both(base, final, max_tokens)
     for name, frame in frames.items():
@@ -116,6 +129,41 @@ def compare_by_source(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]
         dataset = f"{name} (source)" if name in WHOLE_SETS else name
         rows += compare_models(part, dataset=dataset, **about)
     return rows
+
+
+def mean_over_sources(
+    frame: pd.DataFrame, *, split: str, samples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of metrics.json: macro-F1's mean over the sources with LEAST_TEXTS and more.
+
+    Of base, of final, and of their paired difference; texts are resampled within each source. No
+    rows if no source has so many.
+    """
+    parts = [part for _, part in frame.groupby("source") if len(part) >= LEAST_TEXTS]
+    if not parts:
+        return []
+    shape = (-1, K, K, K)
+    cubes = np.concatenate(
+        [
+            np.vstack([counts, resample(counts, samples, [seed, i])]).reshape(1, *shape)
+            for i, counts in enumerate(_cells(part) for part in parts)
+        ]
+    )  # [sources, 1 + resamples, true, base, final]
+    macro_f1 = METRICS["macro_f1"]
+    found = {"base": macro_f1(cubes.sum(-1)).mean(0), "final": macro_f1(cubes.sum(-2)).mean(0)}
+    found["final - base"] = found["final"] - found["base"]
+    about = {"dataset": DOMAINS, "split": split, "texts": sum(map(len, parts))}
+    return [
+        with_quantiles("macro_f1", {"model": model, **about}, values[0], values[1:])
+        for model, values in found.items()
+    ]
+
+
+def _cells(frame: pd.DataFrame) -> np.ndarray:
+    """How many texts fall into each (true, base's, final's class): int64 [27]."""
+    columns = frame["label"], *(frame[f"{name}_predicted"] for name in MODELS)
+    cells = np.ravel_multi_index([column.to_numpy() for column in columns], (K, K, K))
+    return np.bincount(cells, minlength=K**3)
 
 
 def all_metrics_table(rows: list[dict[str, Any]], *lines: str) -> pd.DataFrame:

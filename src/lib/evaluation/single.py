@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib import files
@@ -11,7 +12,7 @@ from lib.data import tables
 from lib.models import encoder, inference
 
 AUDIT_TEXTS = 500
-"""Of each source at most, its first ones: 06 measures all of them."""
+"""Of each source and split at most, its first ones: 06 measures all of them."""
 
 
 def predict(
@@ -28,14 +29,14 @@ def predict(
     """Write predictions.parquet: text_id, source, split, label, predicted.
 
     Args:
-        splits: of gold; `audit` for corpus texts with an audit label.
+        splits: of gold; `audit` and `audit validation` for corpus texts with an audit label.
     """
     texts = pd.read_parquet(gold)
+    audit = tables.read_corpus(corpus, audited=True)
+    audit["split"] = np.where(tables.audit_test(audit), "audit", "audit validation")
+    audit = audit.groupby(["source", "split"]).head(AUDIT_TEXTS)
+    texts = pd.concat([texts, audit.rename(columns={"audit_label": "label"})], ignore_index=True)
     texts = texts[texts["split"].isin(splits)]
-    if "audit" in splits:
-        audit = tables.read_corpus(corpus, audited=True)
-        audit = audit.groupby("source").head(AUDIT_TEXTS).rename(columns={"audit_label": "label"})
-        texts = pd.concat([texts, audit.assign(split="audit")], ignore_index=True)
     classifier = encoder.load_classifier(model, max_tokens)
     token_ids = classifier.tokenize(texts["text"].tolist())
     found, _ = inference.predict(classifier, token_ids, **encoder.hardware(precision, device))

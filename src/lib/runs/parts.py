@@ -87,10 +87,11 @@ def base_model(step: Step) -> Path:
 
 
 def probe(step: Step) -> Path | None:
-    """03: the linear probe; None without `linear_probe`."""
+    """03: the pretrained encoder with a linear probe; None where neither of them is asked for."""
     from lib.embeddings import probe as probe_
 
-    return make(step, "probe", probe_.fit) if step.params.linear_probe else None
+    wanted = step.params.linear_probe or step.params.cluster_space == "base_model"
+    return make(step, "probe", probe_.fit) if wanted else None
 
 
 def embeddings(step: Step) -> Path:
@@ -135,10 +136,15 @@ def kmeans_in_use(step: Step) -> Path:
 
 
 def gold_clusters(step: Step) -> Path:
-    """05: the cluster that is nearest to each gold train text, in the base model's space."""
+    """05: the cluster that is nearest to each gold train text."""
     from lib.training import final
 
-    return make(step, "gold_clusters", final.assign_gold, kmeans=kmeans_in_use(step))
+    embedded = read_manifest(step.run_dir, "03_embed_corpus")
+    if embedded is not None and embedded["parameters"]["cluster_space"] == "base_model":
+        model = step.input("03_embed_corpus", "probe")
+    else:
+        model = step.input("02_base_classifier", "model")
+    return make(step, "gold_clusters", final.assign_gold, kmeans=kmeans_in_use(step), model=model)
 
 
 def training_texts(step: Step) -> Path:

@@ -50,7 +50,7 @@ from lib.runs.steps import Step
 
 log = logging.getLogger(__name__)
 
-SPLITS = {"validation": ["validation"], "test": ["test", "audit"]}
+SPLITS = {"validation": ["validation", "audit validation"], "test": ["test", "audit"]}
 BOOTSTRAP = {"samples": 2000, "seed": 0}
 DATA = ["dataset", "split"]
 MACRO_F1 = metrics.METRICS["macro_f1"]
@@ -238,7 +238,7 @@ def collect(sweep: Sweep, folder: Path) -> pd.DataFrame:
     reference = texts.loc[is_reference, [*same, "predicted"]]
     texts = texts.merge(reference.rename(columns={"predicted": "reference"}), "left", on=same)
     texts["reference"] = texts["reference"].mask(is_reference)
-    is_audit = texts["split"] == "audit"
+    is_audit = texts["split"].str.startswith("audit")
     whole = texts.assign(dataset=np.where(is_audit, ALL_AUDIT, "gold"))
     return pd.concat([whole, texts[is_audit].assign(dataset=texts["source"])], ignore_index=True)
 

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from lib.files import atomic, write_json
 from lib.models.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.models.inference import predict
-from lib.models.temperature import calibrate
+from lib.models.temperature import calibrate, decide
 from lib.training.batches import LengthBatches
 from lib.training.trainer import Plan, Texts, fit
 
@@ -32,6 +32,7 @@ def train(
     batch_size: int,
     evaluations_per_epoch: int,
     calibrate: bool,
+    decision_bias: bool,
     training: dict[str, Any],
 ) -> None:
     """Train the base classifier and save its best checkpoint by validation macro-F1 in `folder`.
@@ -53,8 +54,8 @@ def train(
     batches = LengthBatches(train.lengths, batch_size, training["seed"])
     plan = Plan(batches.per_epoch * epochs, epochs * evaluations_per_epoch, **training)
     history = fit(encoder, train, validation, batches, plan, folder / CHECKPOINTS)
-    temperature = fit_temperature(encoder, validation, plan.on) if calibrate else 1.0
-    leave(folder, encoder, history, {"temperature": temperature, "steps": plan.steps})
+    about = mend(encoder, validation, plan.on, temperature=calibrate, bias=decision_bias)
+    leave(folder, encoder, history, about | {"steps": plan.steps})
 
 
 def starting_point(
@@ -74,14 +75,24 @@ def starting_point(
     )
 
 
-def fit_temperature(encoder: Encoder, validation: Texts, on: dict[str, Any]) -> float:
-    """Calibrate a classifier on validation, in place; returns the temperature.
+def mend(
+    encoder: Encoder, validation: Texts, on: dict[str, Any], *, temperature: bool, bias: bool
+) -> dict[str, Any]:
+    """Fit what is asked for on validation and put it into the last layer, in place.
 
     Args:
         on: as `lib.models.encoder.hardware` gives it.
+    Returns:
+        `temperature`, and with `bias` the `decision_bias` of each class.
     """
-    probabilities, _ = predict(encoder, validation.token_ids, **on)
-    return calibrate(encoder.last_layer, probabilities, validation.labels)
+    about: dict[str, Any] = {"temperature": 1.0}
+    if temperature:
+        probabilities, _ = predict(encoder, validation.token_ids, **on)
+        about["temperature"] = calibrate(encoder.last_layer, probabilities, validation.labels)
+    if bias:
+        probabilities, _ = predict(encoder, validation.token_ids, **on)
+        about["decision_bias"] = decide(encoder.last_layer, probabilities, validation.labels)
+    return about
 
 
 def leave(folder: Path, encoder: Encoder, history: pd.DataFrame, about: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,20 @@ import pandas as pd
 import torch
 
 from lib.clusters.kmeans import KMeans
-from lib.data.tables import read_corpus
+from lib.data.tables import audit_test, read_corpus
 from lib.embeddings.pca import PCA
 from lib.embeddings.store import read_probabilities
 from lib.errors import UserError
 from lib.files import write_parquet
 from lib.models.encoder import Encoder, hardware, load_classifier
 from lib.models.inference import predict
-from lib.training.base import CHECKPOINTS, HISTORY, fit_temperature, leave, starting_point
+from lib.training.base import CHECKPOINTS, HISTORY, leave, mend, starting_point
 from lib.training.batches import ClassClusterBatches, nearest_clusters
 from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
 
 PROBABILITIES = ["p0", "p1", "p2"]
+CHOOSING_TEXTS = 200  # of each source, at every evaluation of every candidate
 
 
 def write_training_texts(
@@ -43,13 +45,15 @@ def write_training_texts(
     """Write the kept corpus texts with their pseudo-labels: pseudo.parquet, heldout.parquet.
 
     Both have text_id, text, source, label, cluster, confidence, purity, and p0 to p2, the
-    probabilities that the label comes from. Held-out texts are never trained on.
+    probabilities that the label comes from. Held-out texts are never trained on. Audit test texts
+    are in neither.
 
     Args:
         corpus, embeddings: folders of 01 and 03; clusters: clusters.parquet of 04.
     """
     kept = pd.read_parquet(clusters, filters=[("kept", "==", True)])
-    texts = pseudo_labelled(read_corpus(corpus, text_ids=kept["text_id"]), kept)
+    texts = read_corpus(corpus, text_ids=kept["text_id"])
+    texts = pseudo_labelled(texts[~audit_test(texts)], kept)
     texts[PROBABILITIES] = read_probabilities(embeddings, texts["text_id"])
     heldout, rest = hold_out(texts, heldout_share, seed)
     write_parquet(folder / "pseudo.parquet", rest)
@@ -100,7 +104,8 @@ def assign_gold(
     """Write gold_clusters.parquet: the nearest cluster of each gold train text (text_id, cluster).
 
     Args:
-        gold: gold.parquet of 01; model: of 02; pca: pca.npz of 03; kmeans: kmeans.npz of 04.
+        gold: gold.parquet of 01; model: whose vectors were clustered; pca: pca.npz of 03; kmeans:
+            kmeans.npz of 04.
     """
     frame = pd.read_parquet(gold, filters=[("split", "==", "train")])
     encoder = load_classifier(model, max_tokens)
@@ -144,12 +149,14 @@ def train_candidate(
     lambda_metric: float,
     lambda_class: float,
     gold: Path,
+    corpus: Path,
     gold_clusters: Path,
     pseudo: Path,
     kmeans: Path,
     model: Path,
     base_model: Path | str,
     base_revision: str | None,
+    choose_on: str,
     start_from: str,
     max_tokens: int,
     pseudo_weight: float,
@@ -161,12 +168,13 @@ def train_candidate(
     """Train one value of λ_metric; its best checkpoint and history.csv are saved in `folder`.
 
     Args:
-        gold, gold_clusters, pseudo, kmeans: files as above; model: of 02.
+        gold, gold_clusters, pseudo, kmeans: files as above; corpus: folder of 01; model: of 02.
         supcon: of `lib.training.losses.SupCon`; sampling: of `class_cluster_batches`;
             training: of `lib.training.trainer.Plan`.
         others: see `lib.parameters.MetricLearningParams`.
     Raises:
-        UserError: a memory smaller than a batch, or a class without gold texts.
+        UserError: a memory smaller than a batch, a class without gold texts, or no audit label to
+            choose on.
     """
     pooling = load_classifier(model, max_tokens).pooling
     start = model if start_from == "base_classifier" else None
@@ -183,6 +191,8 @@ def train_candidate(
     plan = Plan(**training)
     texts = training_texts(encoder, frame, pseudo_weight, soft_labels)
     validation = gold_validation(encoder, gold)
+    if choose_on == "audit":
+        validation = all_validation(encoder, gold, corpus, training["seed"])
     lambdas = {"lambda_class": lambda_class, "lambda_metric": lambda_metric}
     checkpoints = folder / CHECKPOINTS
     history = fit(encoder, texts, validation, batches, plan, checkpoints, loss, **lambdas)
@@ -210,17 +220,38 @@ def gold_validation(encoder: Encoder, gold: Path) -> Texts:
     return Texts.build(encoder, pd.read_parquet(gold, filters=[("split", "==", "validation")]))
 
 
+def all_validation(encoder: Encoder, gold: Path, corpus: Path, seed: int) -> Texts:
+    """Up to CHOOSING_TEXTS of each source of gold and audit validation; all sources count alike.
+
+    Raises:
+        UserError: no corpus text of audit validation has a label.
+    """
+    audit = read_corpus(corpus, audited=True)
+    audit = audit[~audit_test(audit)].rename(columns={"audit_label": "label"})
+    if audit.empty:
+        raise UserError(
+            "05_metric_learning.choose_on: no corpus text has an audit label to choose on; take "
+            "choose_on: gold"
+        )
+    both = [pd.read_parquet(gold, filters=[("split", "==", "validation")]), audit]
+    texts = pd.concat(both, ignore_index=True).sample(frac=1.0, random_state=seed)
+    texts = texts.groupby("source").head(CHOOSING_TEXTS)
+    return replace(Texts.build(encoder, texts), sources=texts["source"].to_numpy())
+
+
 def choose(
     folder: Path,
     *,
     candidates: dict[str, Path],
     gold: Path,
     calibrate: bool,
+    decision_bias: bool,
     max_tokens: int,
     precision: str,
     device: str,
 ) -> None:
-    """Save the best candidate by validation macro-F1, calibrated; of equal ones the first.
+    """Save the best candidate by validation macro-F1, calibrated on gold validation; of equal ones
+    the first.
 
     Args:
         candidates: λ_metric -> folder of `train_candidate`.
@@ -229,9 +260,6 @@ def choose(
     best = max(histories, key=lambda value: histories[value]["validation_macro_f1"].max())
     shutil.copytree(candidates[best], folder, dirs_exist_ok=True)
     encoder = load_classifier(folder, max_tokens)
-    about = {"lambda_metric": float(best), "temperature": 1.0}
-    if calibrate:
-        validation = gold_validation(encoder, gold)
-        on = hardware(precision, device)
-        about["temperature"] = fit_temperature(encoder, validation, on)
-    leave(folder, encoder, histories[best], about)
+    validation, on = gold_validation(encoder, gold), hardware(precision, device)
+    about = mend(encoder, validation, on, temperature=calibrate, bias=decision_bias)
+    leave(folder, encoder, histories[best], about | {"lambda_metric": float(best)})

@@ -41,13 +41,15 @@ class Texts:
     """Tokenised texts and what the losses need of them.
 
     token_ids: n arrays of int32; labels: int64 [n]; weights: float32 [n]; targets: float32
-    [n, classes], what the cross-entropy wants (the label, or probabilities).
+    [n, classes], what the cross-entropy wants (the label, or probabilities); sources: [n], if they
+    shall count alike in an evaluation.
     """
 
     token_ids: list[np.ndarray]
     labels: np.ndarray
     weights: np.ndarray
     targets: np.ndarray
+    sources: np.ndarray | None = None
 
     @classmethod
     def build(
@@ -334,7 +336,7 @@ def history(log: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def evaluate(encoder: Encoder, texts: Texts, on: dict[str, Any]) -> dict[str, float]:
-    """loss (mean cross-entropy), macro_f1 and accuracy.
+    """loss (mean cross-entropy), macro_f1 (its mean over `texts.sources`, if given) and accuracy.
 
     Args:
         on: as `lib.models.encoder.hardware` gives it.
@@ -342,8 +344,10 @@ def evaluate(encoder: Encoder, texts: Texts, on: dict[str, Any]) -> dict[str, fl
     probabilities, _ = predict(encoder, texts.token_ids, **on)
     chosen = probabilities[np.arange(len(texts.labels)), texts.labels]
     predicted = probabilities.argmax(1)
+    sources = np.zeros(len(predicted)) if texts.sources is None else texts.sources
+    each = [sources == source for source in np.unique(sources)]
     return {
         "loss": float(-np.log(np.clip(chosen, 1e-9, 1)).mean()),
-        "macro_f1": macro_f1(texts.labels, predicted),
+        "macro_f1": float(np.mean([macro_f1(texts.labels[i], predicted[i]) for i in each])),
         "accuracy": float((predicted == texts.labels).mean()),
     }
