@@ -11,8 +11,8 @@ from lib import files
 from lib.data import tables
 from lib.models import encoder, inference
 
-AUDIT_TEXTS = 500
-"""Of each source and split at most, its first ones: 06 measures all of them."""
+MOST_TEXTS = 500
+"""Of each source and split, its first ones: a sweep has many models, and 06 measures all texts."""
 
 
 def predict(
@@ -34,9 +34,8 @@ def predict(
     texts = pd.read_parquet(gold)
     audit = tables.read_corpus(corpus, audited=True)
     audit["split"] = np.where(tables.audit_test(audit), "audit", "audit validation")
-    audit = audit.groupby(["source", "split"]).head(AUDIT_TEXTS)
     texts = pd.concat([texts, audit.rename(columns={"audit_label": "label"})], ignore_index=True)
-    texts = texts[texts["split"].isin(splits)]
+    texts = texts[texts["split"].isin(splits)].groupby(["source", "split"]).head(MOST_TEXTS)
     classifier = encoder.load_classifier(model, max_tokens)
     token_ids = classifier.tokenize(texts["text"].tolist())
     found, _ = inference.predict(classifier, token_ids, **encoder.hardware(precision, device))
