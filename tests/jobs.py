@@ -1,4 +1,4 @@
-"""What test_trainer.py runs in several processes: `torchrun jobs.py CHECKPOINT OUT`."""
+"""What test_trainer.py runs in one process and in two: `torchrun jobs.py CHECKPOINT OUT`."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
 """End to end: the six notebooks by Papermill, what reruns, what never does, the report.
 
-A tiny random ModernBERT and a folder of CSV files; the demo itself is in test_demo.py.
+A tiny random ModernBERT and a folder of CSV files; the demo itself is in test_demo.py. The first
+run is Papermill's; to see what is made again, the code of the notebooks runs in this process.
 """
 
 import csv
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import nbclient
+import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 
 from lib import artefacts, files
@@ -20,7 +21,7 @@ from lib.__main__ import main
 from lib.data import tables
 from lib.data.sources import SAMPLE_FILES
 from lib.parameters import APPENDICES, STEPS
-from lib.runs import fingerprints, parameter_files, runner
+from lib.runs import fingerprints, parameter_files, parts, runner, steps
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +57,7 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         f"data_dir={data_dir}",
         "run=tiny",
         "device=cpu",
-        "epochs=8",
+        "epochs=6",
         "evaluations_per_epoch=1",
         "pooling=cls",
         "freeze_word_embeddings=false",
@@ -104,6 +105,29 @@ def identities(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture
+def no_kernel(monkeypatch) -> None:
+    """Steps are executed in this process, which has imported all that a kernel would import."""
+
+    def execute(source: str, target: str, parameters: dict, **_) -> None:
+        notebook = nbformat.read(source, as_version=4)
+        execute_cells(notebook, parameters)
+        nbformat.write(notebook, target)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+
+
+def execute_cells(notebook: nbformat.NotebookNode, parameters: dict, last: int | None = None):
+    """Execute the first code cells of a notebook, or all of them."""
+    variables: dict = {}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code[:last]:
+        exec(cell.source, variables)
+        if "parameters" in cell.metadata.get("tags", []):
+            variables |= parameters
+    plt.close("all")
+
+
+@pytest.fixture
 def copied(run_dir, tmp_path) -> Path:
     """The run in a folder of its own, where a test may change it."""
     files.link_tree(run_dir, tmp_path / "outputs" / "tiny")
@@ -148,7 +172,7 @@ def test_unchanged_steps_are_skipped(run_dir, overrides):
     assert rerun(run_dir, overrides) == []
 
 
-def test_another_threshold_repeats_no_clustering(copied, overrides):
+def test_another_threshold_repeats_no_clustering(copied, overrides, no_kernel):
     """Nor the map; and a report of old and new chapters says so."""
     before = identities(copied / "04_cluster_purity")
     given = [*overrides, "min_confidence=0.45"]
@@ -169,7 +193,7 @@ def test_another_threshold_repeats_no_clustering(copied, overrides):
         assert BANNER not in page.read_text(encoding="utf-8"), page.name
 
 
-def test_other_pca_dimensions_do_not_embed_again(copied, overrides):
+def test_other_pca_dimensions_do_not_embed_again(copied, overrides, no_kernel):
     before = identities(copied / "03_embed_corpus")
     assert rerun(copied, [*overrides, "pca_dimensions=6"], only="03") == ["03"]
     after = identities(copied / "03_embed_corpus")
@@ -178,7 +202,7 @@ def test_other_pca_dimensions_do_not_embed_again(copied, overrides):
     assert after["pca/reduced.npy"] != before["pca/reduced.npy"]
 
 
-def test_an_error_deletes_nothing(copied, overrides, capsys):
+def test_an_error_deletes_nothing(copied, overrides, no_kernel, capsys):
     before = identities(copied)
     arguments = [part for text in [*overrides, "clusters=5000"] for part in ("-p", text)]
     command = ["run", str(FILE), "--outputs", str(copied.parent), "--only", "04", *arguments]
@@ -191,19 +215,16 @@ def test_an_error_deletes_nothing(copied, overrides, capsys):
 
 def test_looking_never_destroys(copied):
     """The first cells of a finished step by hand, as in JupyterLab, and all of another one."""
+    manifest = artefacts.read_manifest(copied, "02_base_classifier")
     before = identities(copied)
     for step, cells in (("02_base_classifier", 4), ("01_gold_data", None)):
         notebook = nbformat.read(fingerprints.notebook_path(step), as_version=4)
-        for cell in notebook.cells:
-            if "parameters" in cell.metadata.get("tags", []):
-                cell.source = cell.source.replace('"../outputs/demo"', repr(str(copied)))
-        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        notebook.cells = code[:cells]
-        resources = {"metadata": {"path": str(NOTEBOOKS)}}
-        nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+        changed = {"epochs": 1, "base_model": manifest["parameters"]["base_model"]}
+        execute_cells(notebook, {"run_dir": str(copied)} | changed, cells)
         after = identities(copied)
         changed = {n.split("/")[0] for n in before if after.get(n) != before[n]}
         assert changed <= ({"01_gold_data"} if cells is None else set())
+    assert (copied / ".new" / "02_base_classifier" / "model").is_dir()
     assert artefacts.read_manifest(copied, "01_gold_data")["parameters"]["sources"] == ["sample"]
 
 
@@ -219,7 +240,7 @@ def test_plain_papermill_works(copied, tmp_path):
     assert path.exists()
 
 
-def test_forced_steps_give_the_same_files(copied, overrides):
+def test_forced_steps_give_the_same_files(copied, overrides, no_kernel):
     """Forced again, every artefact of 03 to 05 has the same digest: nothing downstream reruns."""
     chosen = ["03_embed_corpus", "04_cluster_purity", "05_metric_learning"]
     before = {name: artefacts.read_manifest(copied, name) for name in chosen}
@@ -232,9 +253,10 @@ def test_forced_steps_give_the_same_files(copied, overrides):
     assert rerun(copied, overrides) == []
 
 
-def test_goes_on_after_a_kill(overrides, tmp_path):
-    """Killed while step 02 trains: 01 is kept, and training goes on from its last checkpoint."""
-    long = [*overrides, "epochs=40"]
+def test_goes_on_after_a_kill(run_dir, overrides, no_kernel, tmp_path, capsys):
+    """Killed while step 02 trains, which goes on from its last checkpoint."""
+    copy_step_01(run_dir, tmp_path / "tiny")
+    long = [*overrides, "epochs=16"]
     command = [sys.executable, "-m", "lib", "run", str(FILE), "--outputs", str(tmp_path)]
     command += ["--to", "02", *(part for text in long for part in ("-p", text))]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -248,35 +270,52 @@ def test_goes_on_after_a_kill(overrides, tmp_path):
     process.wait()
     states = {p: p.stat().st_mtime_ns for p in building.rglob("trainer_state.json")}
     assert states and artefacts.read_manifest(tmp_path / "tiny", "02_base_classifier") is None
+    capsys.readouterr()
     assert rerun(tmp_path / "tiny", long, last="02") == ["02"]
+    assert "going on from step" in capsys.readouterr().out
     model = tmp_path / "tiny" / "02_base_classifier" / "model"
-    assert len(pd.read_csv(model / "history.csv")) == 40
-    executed = artefacts.executed_notebook(tmp_path / "tiny", "02_base_classifier")
-    assert "going on from step" in executed.read_text(encoding="utf-8")
+    assert len(pd.read_csv(model / "history.csv")) == 16
 
 
-def test_two_processes_share_the_long_parts(run_dir, overrides, tmp_path):
-    """By torchrun; `run` then finds them made."""
-    shutil.copytree(run_dir / "01_gold_data", tmp_path / "tiny" / "01_gold_data")
-    shutil.copytree(run_dir / "notebooks", tmp_path / "tiny" / "notebooks")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    options = [part for text in overrides for part in ("-p", text)]
-    parts = {"02": "model", "03": "embeddings", "05": "candidates/0.5"}
-    for step, part in parts.items():
-        command = [*launch, "-m", "lib", "step", step, str(FILE), "--outputs", str(tmp_path)]
-        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert "2 processes" in done.stderr
-        (folder,) = (tmp_path / "tiny" / ".new").glob(f"{step}*/{part}")
-        made = identities(folder)
-        last = "04" if step == "03" else step
-        rerun(tmp_path / "tiny", overrides, last=last, render=False)
-        (folder,) = (tmp_path / "tiny").glob(f"{step}*/{part}")
-        assert identities(folder) == made, f"{step} was made again"
+TOGETHER = """
+import sys
+from lib.__main__ import main
+for step in ("02", "03", "05"):
+    assert main(["step", step, *sys.argv[1:]]) == 0
+"""
+
+
+def test_two_processes_share_the_long_parts(copied, overrides, tmp_path):
+    """By torchrun; the notebooks' functions then find them made."""
+    job = tmp_path / "together.py"
+    job.write_text(TOGETHER)
+    made = {"02": "model", "03": "embeddings", "05": "candidates/0.5"}
+    made = {parameter_files.find_step(step): part for step, part in made.items()}
+    for name in made:
+        steps.force(name, copied)  # the copied ones do not count
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(job)]
+    command += [str(FILE), "--outputs", str(copied.parent)]
+    command += [part for text in overrides for part in ("-p", text)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("2 processes") == 3
+    loaded = parameter_files.load(FILE, overrides)
+    _, params = runner.prepare(loaded, list(made), copied.parent)
+    for name, part in made.items():
+        before = identities(copied / ".new" / name / part)
+        assert before and before != identities(copied / name / part)
+        parts.TOGETHER[name](steps.open_step(name, copied, params.steps[name]))
+        assert identities(copied / ".new" / name / part) == before, f"{name} was made again"
+
+
+def copy_step_01(run_dir: Path, target: Path) -> None:
+    """A run of which the first step is done."""
+    files.link_tree(run_dir / "01_gold_data", target / "01_gold_data")
+    files.link_tree(run_dir / "notebooks", target / "notebooks")
 
 
 @pytest.mark.parametrize("row", [["плохо", "awful", "x"]], ids=["unknown label"])
-def test_bad_rows_end_with_status_2(row, overrides, tmp_path, capsys):
+def test_bad_rows_end_with_status_2(row, overrides, no_kernel, tmp_path, capsys):
     folder = tmp_path / "data"
     folder.mkdir()
     with (folder / "a_train.csv").open("w", newline="", encoding="utf-8") as file:

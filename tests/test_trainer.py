@@ -171,16 +171,15 @@ def test_a_second_round_starts_from_a_model(tiny_checkpoint, gold, tmp_path):
 @pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(tiny_checkpoint, tmp_path):
     """The loss sees the whole batch: after some steps the weights are the same but for rounding."""
-    job = Path(__file__).parent / "jobs.py"
-    found = {}
-    for count in (1, 2):
-        out = tmp_path / f"{count}.pt"
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count)]
-        command += [str(job), tiny_checkpoint, str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        processes, found[count] = torch.load(out)
-        assert processes == count
-        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+    import jobs  # which imports this module
+
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    jobs.main(tiny_checkpoint, one)
+    shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += [jobs.__file__, tiny_checkpoint, str(two)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = dict(torch.load(path) for path in (one, two))
     assert torch.allclose(found[1], found[2], atol=1e-5)
     assert (found[1] - found[2]).abs().max() < 0.01 * found[1].std()

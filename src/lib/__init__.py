@@ -14,6 +14,12 @@ The rooms, in the order of the data; each knows only those above it in this list
     __main__          the command line
 """
 
+import sys
+
+# jsonschema (behind nbformat and plotly) imports it to check addresses in notebooks' metadata, and
+# its grammar takes three seconds to build in every process; where it is missing, nothing is checked
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 __version__ = "0.2.0"
 
 LABELS = ("negative", "neutral", "positive")

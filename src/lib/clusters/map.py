@@ -60,10 +60,16 @@ def umap_points(vectors: np.ndarray, seed: int) -> np.ndarray:
     Returns:
         float32 [n, 2].
     """
-    import umap.layouts  # a second: the explorer reads maps without it
+    import umap.layouts  # seconds: the explorer reads maps without it
     from sklearn.neighbors import NearestNeighbors
 
     umap.layouts.tqdm = tqdm  # its own makes a widget, which an executed notebook cannot show
+    for function in (
+        umap.umap_.smooth_knn_dist,
+        umap.umap_.compute_membership_strengths,
+        umap.layouts._nb_optimize_layout_euclidean_single_epoch,
+    ):
+        function.enable_caching()  # else numba compiles them for ten seconds in every process
     vectors = np.asarray(vectors, dtype=np.float32)
     neighbors = min(NEIGHBORS, len(vectors) - 1)
     search = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(vectors)

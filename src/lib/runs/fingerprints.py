@@ -89,16 +89,19 @@ def external(step: str, params: Any) -> dict[str, str]:
     Raises:
         UserError: a file is missing, or a name is unknown.
     """
-    from lib.data import sources  # each takes seconds to import, and few steps need them
-    from lib.models import encoder
-
     found: dict[str, str] = {}
+    base, start = (getattr(params, name, None) for name in ("base_model", "start_model"))
     if step == "01_gold_data":
+        from lib.data import sources
+
         found |= sources.fingerprint(params)
-    if model := getattr(params, "base_model", None):
-        found[model] = encoder.fingerprint(model, getattr(params, "base_revision", None))
-    if model := getattr(params, "start_model", None):
-        found[model] = encoder.fingerprint(Path(model), None)
+    if base or start:
+        from lib.models import encoder  # torch takes seconds, and few steps need it here
+
+        if base:
+            found[base] = encoder.fingerprint(base, getattr(params, "base_revision", None))
+        if start:
+            found[start] = encoder.fingerprint(Path(start), None)
     return found
 
 

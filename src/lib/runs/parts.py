@@ -4,7 +4,8 @@ This is the dependency table of the process. The notebooks and `python -m lib st
 functions; a part is made only if something that it depends on has changed (`lib.runs.steps`).
 
 A part is a function of another room and its arguments are found by their names: what is given here,
-else the step's parameter of that name, else the artefact of that name in ARTEFACTS.
+else the step's parameter of that name, else the artefact of that name in ARTEFACTS. Rooms are
+imported where they are used: with torch or scikit-learn behind them that takes seconds.
 """
 
 from __future__ import annotations
@@ -15,11 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.artefacts import read_manifest
-from lib.clusters import kmeans as kmeans_
-from lib.clusters import map as map_
-from lib.clusters import words as words_
 from lib.data import corpus, sources
-from lib.embeddings import pca as pca_
 from lib.errors import UserError
 from lib.runs.steps import Step
 
@@ -103,6 +100,8 @@ def embeddings(step: Step) -> Path:
 
 def pca(step: Step) -> Path:
     """03: the principal components, and the vectors reduced to them."""
+    from lib.embeddings import pca as pca_
+
     dimensions = step.params.pca_dimensions
     vectors = embeddings(step)
     return make(step, "pca", pca_.fit_and_project, embeddings=vectors, dimensions=dimensions)
@@ -110,6 +109,8 @@ def pca(step: Step) -> Path:
 
 def kmeans(step: Step) -> Path:
     """04: K-Means."""
+    from lib.clusters import kmeans as kmeans_
+
     p = step.params
     options = {"restarts": p.kmeans_restarts, "sample": p.kmeans_sample}
     return make(step, f"kmeans/{p.clusters}", kmeans_.cluster, **options)
@@ -117,12 +118,16 @@ def kmeans(step: Step) -> Path:
 
 def corpus_map(step: Step, kmeans: Path) -> Path:
     """04: UMAP of a sample in which every cluster has its share."""
+    from lib.clusters import map as map_
+
     assigned, points = kmeans / "assigned.npy", step.params.umap_points
     return make(step, "map", map_.project, assigned=assigned, points=points)
 
 
 def words(step: Step, kmeans: Path) -> Path:
     """04: the characteristic words of every cluster."""
+    from lib.clusters import words as words_
+
     return make(step, "words", words_.describe, assigned=kmeans / "assigned.npy")
 
 
