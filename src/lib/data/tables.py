@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from lib.errors import UserError
 from lib.files import atomic
 
 GOLD_COLUMNS = ["text_id", "text", "label", "source", "original_label", "split"]
@@ -67,8 +68,16 @@ def read_sources(corpus: Path) -> pd.DataFrame:
     """What is known of every corpus text but its words: source (category), audit_label (int8).
 
     audit_label is -1 where unknown.
+
+    Raises:
+        UserError: there are none.
     """
     table = _dataset(corpus).to_table(columns=["source", "audit_label"])
+    if not len(table):
+        raise UserError(
+            f"{corpus} has no texts: from 03 on texts without a gold label are needed; add files to "
+            "data_dir (01_gold_data.corpus_files) or a corpus source, or stop with --to 02"
+        )
     frame = table.to_pandas(categories=["source"])
     return frame.assign(audit_label=frame["audit_label"].fillna(-1).astype("int8"))
 
