@@ -48,7 +48,7 @@ def message_of(params, most=None):
 )
 def test_the_one_known_scheme_is_found_and_said(tmp_path, scheme, negative, neutral, positive):
     given = dict(zip(THREE, (negative.split(), neutral.split(), positive.split()), strict=True))
-    write(tmp_path, "a_train.csv", [*sum(given.values(), []), None])
+    write(tmp_path, "a_train.csv", [*(label for each in given.values() for label in each), None])
     found = labels_of(params_of(tmp_path))
     assert found.pop("") is None
     assert set(found.values()) == set(THREE)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.data import readers
+from lib.data import encodings, readers
 from lib.data.readers import Format
 from lib.data.sources import SAMPLE_DIR
 from lib.errors import UserError
@@ -215,7 +215,7 @@ def test_plain_lines(tmp_path, name):
 # --- files as people have them -------------------------------------------------------------------
 
 REVIEW = "text;label\nОчень доволен, спасибо;positive\n«Плохо» – №1, ёлки;negative\n"
-ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", *readers.ENCODINGS)
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", *encodings.ENCODINGS)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -233,7 +233,7 @@ def test_encoding_and_delimiter_are_detected(tmp_path, encoding, ends):
     assert values(path)[1][0].startswith('"Плохо" -') and values(path)[1][0].endswith("1, ёлки")
 
 
-@pytest.mark.parametrize("encoding", readers.ENCODINGS)
+@pytest.mark.parametrize("encoding", encodings.ENCODINGS)
 def test_the_encoding_of_short_files(tmp_path, encoding):
     """Of one line each; a capital letter of a Macintosh may be wrong."""
     lines = (SAMPLE_DIR / "corpus.csv").read_text("utf-8").splitlines()[1:401:4]

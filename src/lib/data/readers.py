@@ -8,15 +8,10 @@ packed with gzip or zip; their encoding and delimiter are detected.
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import csv
 import dataclasses
-import gzip
-import io
 import itertools
 import json
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -27,18 +22,16 @@ from typing import IO, Any, Literal, NamedTuple
 import pyarrow
 from pyarrow import parquet
 
+from lib.data import encodings
+from lib.data.encodings import BLOCK, opened, undecoded, unpacked
+from lib.data.spreadsheets import sheet_rows, split_sheet
 from lib.errors import UserError
-from lib.parameters import nearest
 
 Rows = Iterator[tuple[str, dict[str, Any]]]
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
-PACKED = (".gz", ".zip")
-ENCODINGS = ("cp1251", "koi8-r", "cp866", "mac-cyrillic")
-"""What Russian files come in besides Unicode; the first wins a tie."""
 BATCH = 1000  # rows that are decoded at once from a parquet file
-BLOCK = 2**16  # bytes that are looked at together
 LONGEST = 10_000_000  # characters of a field, or of an element of a JSON array
 _BETWEEN = " \t\r\n,"  # elements of a JSON array
 
@@ -74,17 +67,6 @@ class MissingColumn(UserError):
 
     columns: Sequence[str] = ()
     found: Sequence[str] = ()
-
-
-def split_sheet(path: Path) -> tuple[Path, str | None]:
-    """The file and the sheet of `FILE.xlsx:SHEET`; without a sheet the first is meant."""
-    found = re.fullmatch(r"(.*\.xlsx):(.+)", path.name, re.IGNORECASE)
-    return (path.with_name(found[1]), found[2]) if found else (path, None)
-
-
-def unpacked(name: str) -> str:
-    """The name without `.gz` or `.zip`."""
-    return name[: name.rindex(".")] if name.lower().endswith(PACKED) else name
 
 
 def extension(name: str) -> str:
@@ -202,7 +184,7 @@ def header(path: Path, file_format: Format | None = None) -> list[str]:
     if written.columns:
         return list(written.columns)
     if extension(path.name) == "xlsx":
-        first = next((cells for _, cells in _sheet_rows(path)), [])
+        first = next((cells for _, cells in sheet_rows(path)), [])
     else:
         with opened(path, written.encoding) as file:
             records = _records(file, written.delimiter or ",", strict=True)
@@ -218,7 +200,7 @@ def detect(path: Path, needed: Sequence[str], file_format: Format | None = None)
     """
     found = file_format or Format()
     if not found.encoding:
-        found = dataclasses.replace(found, encoding=_encoding(path))
+        found = dataclasses.replace(found, encoding=encodings.detect(path))
     usual = DELIMITERS.get(extension(path.name), ",")
     if found.delimiter or (found.kind or extension(path.name)) not in ("csv", "tsv"):
         return found
@@ -233,46 +215,6 @@ def detect(path: Path, needed: Sequence[str], file_format: Format | None = None)
     return max(written, key=fit)
 
 
-def _encoding(path: Path) -> str:
-    """By byte order mark, zeros of UTF-16, valid UTF-8, or the letters of Russian, in this order.
-
-    Looks at the first bytes that are not ASCII. A file half of whose other bytes are Cyrillic UTF-8
-    is that, with damage. Letters, because files may be short: on 10 characters of real reviews they
-    err in 29 of 600 files, on 100 in none; charset-normalizer, between the same encodings, in 235
-    and in 64.
-    """
-    with unpacked_bytes(path) as file:
-        sample = file.read(BLOCK)
-        for mark, name in (
-            (codecs.BOM_UTF8, "utf-8-sig"),
-            (codecs.BOM_UTF16_LE, "utf-16"),
-            (codecs.BOM_UTF16_BE, "utf-16"),
-        ):
-            if sample.startswith(mark):
-                return name
-        for offset, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-            high = sample[offset::2]  # 0 for Latin letters and signs, 4 for Cyrillic ones
-            if high and (high.count(0) + high.count(4)) / len(high) > 0.8:
-                return name
-        while sample.isascii() and (more := file.read(BLOCK)):
-            sample = more
-        sample += file.read(BLOCK)
-    with contextlib.suppress(UnicodeDecodeError):
-        codecs.getincrementaldecoder("utf-8")().decode(sample)  # its end may be cut
-        return "utf-8"
-    letters = len(re.findall("[Ѐ-џ]", sample.decode("utf-8", errors="ignore")))
-    if 4 * letters >= sum(byte > 127 for byte in sample):
-        return "utf-8"
-    return max(ENCODINGS, key=lambda name: _russian(sample.decode(name, errors="replace")))
-
-
-def _russian(text: str) -> int:
-    """How much a text looks like Russian: frequent letters, less what no Russian text has."""
-    frequent = sum(map(text.lower().count, "оаетинсрлв"))
-    wrong = re.findall(r"[а-яё][А-ЯЁ]|[^\x00-\x7fА-яЁё\xa0«»—–№…“”„]", text)
-    return frequent - 3 * len(wrong)
-
-
 def _csv(path: Path, needed: Sequence[str], written: Format) -> Iterator[Row]:
     columns, delimiter = header(path, written), written.delimiter or ","
     check_columns(str(path), needed, columns)
@@ -283,7 +225,7 @@ def _csv(path: Path, needed: Sequence[str], written: Format) -> Iterator[Row]:
         for number, fields, problem in itertools.islice(records, 0 if named else 1, None):
             if not fields:  # a blank line
                 continue
-            problem = _undecoded(delimiter.join(fields), written) or problem
+            problem = undecoded(delimiter.join(fields), written.encoding) or problem
             if not (problem or least <= len(fields) <= len(columns)):
                 counts = f"{least} to {len(columns)}" if least < len(columns) else f"{least}"
                 problem = (
@@ -362,7 +304,7 @@ def _json_array(path: Path, needed: Sequence[str], written: Format) -> Iterator[
                     raise UserError(f"{place}: not readable as JSON ({error})") from error
                 text, start, size = text[start:] + more, 0, size * 2
                 continue
-            yield _object(place, content, _undecoded(text[start:end], written), needed)
+            yield _object(place, content, undecoded(text[start:end], written.encoding), needed)
             start, number, size = end, number + 1, BLOCK
 
 
@@ -380,7 +322,7 @@ def _lines(path: Path, written: Format) -> Iterator[Row]:
     with opened(path, written.encoding) as file:
         for number, line in enumerate(file, 1):
             values = {"text": line.rstrip("\r\n")}
-            yield Row(f"{path}, line {number}", values, line, _undecoded(line, written))
+            yield Row(f"{path}, line {number}", values, line, undecoded(line, written.encoding))
 
 
 def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
@@ -397,76 +339,6 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iter
 def _sheet(path: Path, needed: Sequence[str]) -> Iterator[Row]:
     columns = header(path)
     check_columns(str(path), needed, columns)
-    for number, fields in itertools.islice(_sheet_rows(path), 1, None):
+    for number, fields in itertools.islice(sheet_rows(path), 1, None):
         fields += [""] * (len(columns) - len(fields))
         yield Row(f"{path}, row {number}", dict(zip(columns, fields, strict=False)), fields)
-
-
-def _sheet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells, as text, of each row of a sheet that is not empty."""
-    with workbook(path) as sheets:
-        name = split_sheet(path)[1] or next(iter(sheets), "")
-        if name not in sheets:
-            raise UserError(
-                f"{path}: no sheet {name!r}{nearest(name, sheets)}, all sheets: {', '.join(sheets)}"
-            )
-        sheets[name].reset_dimensions()  # some programs write wrong ones
-        for number, cells in enumerate(sheets[name].iter_rows(values_only=True), 1):
-            if any(cell is not None for cell in cells):
-                yield number, ["" if cell is None else str(cell) for cell in cells]
-
-
-@contextlib.contextmanager
-def workbook(path: Path) -> Iterator[dict[str, Any]]:
-    """The sheets of a spreadsheet by name, to be read row by row."""
-    import openpyxl  # slow to import, and few need it
-
-    try:
-        with split_sheet(path)[0].open("rb") as file:  # by name it must end in small letters
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            yield {sheet.title: sheet for sheet in book.worksheets}
-            book.close()
-    except UserError:
-        raise
-    except Exception as error:  # openpyxl raises dozens of kinds
-        reason = (str(error).splitlines() or ["no message"])[0][:200]
-        raise UserError(f"{path}: not readable as a spreadsheet ({reason})") from error
-
-
-def _undecoded(text: str, written: Format) -> str | None:
-    """The problem of a text with a byte that its encoding does not have; see `opened`."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) & 0xFF
-        return (
-            f"not {(written.encoding or '').removesuffix('-sig').upper()} (byte 0x{byte:02x}); "
-            "save the file as UTF-8"
-        )
-    return None
-
-
-@contextlib.contextmanager
-def opened(path: Path, encoding: str | None) -> Iterator[IO[str]]:
-    """A text file, unpacked; a byte that is not of its encoding becomes a lone surrogate, which
-    `errors="surrogateescape"` writes as that byte again."""
-    options: dict[str, Any] = {"encoding": encoding, "errors": "surrogateescape", "newline": ""}
-    with unpacked_bytes(path) as file, io.TextIOWrapper(file, **options) as text:
-        yield text
-
-
-@contextlib.contextmanager
-def unpacked_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """The content of a file, unpacked if its name ends in .gz or .zip."""
-    name = path.name.lower()
-    if not name.endswith(".zip"):
-        packed: Any = gzip.open if name.endswith(".gz") else open
-        with packed(path, "rb") as file:
-            yield file
-        return
-    with zipfile.ZipFile(path) as archive:
-        names = [n for n in archive.namelist() if not re.search(r"(^|/)(__MACOSX/|\.)|/$", n)]
-        if len(names) != 1:
-            raise UserError(f"{path} holds {len(names)} files, expected one; unpack it")
-        with archive.open(names[0]) as file:
-            yield file

@@ -15,7 +15,9 @@ from typing import Any
 
 from lib.data import hub, readers
 from lib.data.cleaning import clean
+from lib.data.encodings import unpacked
 from lib.data.registry import NOTHING, ROLES, Role, Source, configured
+from lib.data.spreadsheets import split_sheet, workbook
 from lib.errors import UserError
 from lib.files import digest, file_digest
 from lib.parameters import GoldDataParams, nearest
@@ -136,7 +138,7 @@ def fingerprint(params: GoldDataParams) -> dict[str, str]:
     for portion in portions(params):
         source, part = portion.source, portion.part
         if isinstance(part, Path):
-            file, _ = readers.split_sheet(part)
+            file, _ = split_sheet(part)
             contents[f"{source.name}: {portion.name} ({portion.role})"] = file_digest(file)
         else:
             contents[source.name] = source.place
@@ -175,7 +177,7 @@ def local_files(
     found: dict[str, Role] = {}
     absent = []
     for pattern, role in sorted(wanted, key=lambda each: _is_pattern(each[0])):
-        file, sheet = readers.split_sheet(Path(pattern))
+        file, sheet = split_sheet(Path(pattern))
         mine = [name for name in names if _matches(name, file.as_posix())]
         if sheet:
             mine = [f"{name}:{sheet}" for name in mine]
@@ -198,8 +200,8 @@ def local_files(
             )
         )
     for name in found:
-        if readers.unpacked(name) != name and readers.unpacked(name) in found:
-            raise UserError(f"{folder} has {readers.unpacked(name)} and {name}; remove one of them")
+        if unpacked(name) != name and unpacked(name) in found:
+            raise UserError(f"{folder} has {unpacked(name)} and {name}; remove one of them")
     sheets = {name.rpartition(":")[0] for name in found}
     return {name: found[name] for name in sorted(found) if name not in sheets}
 
@@ -216,7 +218,7 @@ def left_out(params: GoldDataParams, found: Iterable[Portion]) -> list[str]:
         if any(one == name or one.startswith(f"{name}:") for one in read):
             if readers.extension(name) != "xlsx":
                 continue
-            with readers.workbook(_folder(params) / name) as book:
+            with workbook(_folder(params) / name) as book:
                 sheets = [f"{name}:{sheet}" for sheet in [*book][int(name in read) :]]
         rest += [one for one in sheets if one not in read]
     return rest
@@ -251,7 +253,7 @@ def _matches(name: str, pattern: str) -> bool:
     if len(parts) < size or (len(parts) > size and rest == pattern):
         return False
     tail = "/".join(parts[-size:])
-    names = tail, readers.unpacked(tail)
+    names = tail, unpacked(tail)
     return rest in names or any(fnmatch.fnmatchcase(n, rest) for n in names)
 
 

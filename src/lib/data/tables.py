@@ -75,8 +75,8 @@ def read_sources(corpus: Path) -> pd.DataFrame:
     table = _dataset(corpus).to_table(columns=["source", "audit_label"])
     if not len(table):
         raise UserError(
-            f"{corpus} has no texts: from 03 on texts without a gold label are needed; add files to "
-            "data_dir (01_gold_data.corpus_files) or a corpus source, or stop with --to 02"
+            f"{corpus} has no texts, and 03 needs texts without gold labels: add files to data_dir "
+            "(01_gold_data.corpus_files) or a corpus source, or stop with --to 02"
         )
     frame = table.to_pandas(categories=["source"])
     return frame.assign(audit_label=frame["audit_label"].fillna(-1).astype("int8"))

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from lib import LABELS
 from lib.data import readers
+from lib.data.spreadsheets import split_sheet
 from lib.errors import UserError
 from lib.files import atomic, digest, read_json, write_json
 from lib.models.batching import batched
@@ -87,7 +88,7 @@ def _written_as(path: Path) -> str:
 
 
 def _check_paths(path: Path, target: Path, force: bool) -> None:
-    if not readers.split_sheet(path)[0].is_file() or not readers.is_readable(path.name):
+    if not split_sheet(path)[0].is_file() or not readers.is_readable(path.name):
         raise UserError(f"{path}: no such {', '.join(readers.FORMATS)} file")
     kind = readers.extension(_written_as(path))
     if readers.extension(target.name) != kind or target.name.lower().endswith(".zip"):
@@ -121,7 +122,7 @@ def _check_rows(path: Path, text_column: str, on_error: OnError) -> int:
 
 def _label(model: SentimentModel, path: Path, target: Path, text_column: str, count: int) -> None:
     waiting = target.with_name(f".{target.name}.partial")
-    stat = readers.split_sheet(path)[0].stat()
+    stat = split_sheet(path)[0].stat()
     origin = digest([stat.st_size, stat.st_mtime_ns, model.fingerprint, text_column])
     about = waiting / "about.json"
     if not (about.exists() and read_json(about) == origin):
