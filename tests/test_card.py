@@ -20,7 +20,11 @@ def card_of(*frames, contents=()):
     """The card of these rows and of one text in gold and one in the corpus."""
     kept = [rows("g", "kept as gold", role="gold"), rows("g", "kept in corpus")]
     gold = pd.DataFrame({"source": ["g", "g"], "split": ["train", "test"]})
-    prepared = {"counts": count([*kept, *frames]), "contents": dict(contents)}
+    prepared = {
+        "counts": count([*kept, *frames]),
+        "contents": dict(contents),
+        "notes": ["<b>.csv: *"],
+    }
     return card.data_card(prepared, gold, GoldDataParams())
 
 

@@ -107,7 +107,7 @@ def test_an_interrupted_call_goes_on(model, tmp_path, monkeypatch):
 def test_broken_rows_are_named_and_not_lost(model, tmp_path, caplog):
     path = tmp_path / "in.csv"
     path.write_text('text,id\nплохо,1\nмного,2,полей\n,3\n"в две\nстроки",4\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"in\.csv, line 3: 3 fields, expected 2; .*--on-error"):
+    with pytest.raises(UserError, match=r"in\.csv, line 3: 3 fields, expected 2 .*--on-error"):
         label_files(model, [path], tmp_path / "out.csv")
     assert list(tmp_path.iterdir()) == [path]
     label_files(model, [path], tmp_path / "out.csv", on_error="empty")
@@ -123,6 +123,46 @@ def test_broken_rows_are_named_and_not_lost(model, tmp_path, caplog):
     assert rows[1]["line"] == '{"text":' and rows[2]["line"] == [1] and rows[3]["id"] == 5
 
 
+def test_a_file_comes_out_as_it_went_in(model, tmp_path):
+    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    content = "text;id\nплохо;1\n;2\nх".encode("cp1251") + b"\x98;3\n"
+    path.write_bytes(content)
+    label_files(model, [path], out, on_error="empty")
+    lines = out.read_bytes().splitlines()
+    assert [line.split(b";")[:2] for line in lines] == [
+        line.split(b";") for line in content.splitlines()
+    ]
+    assert [line.endswith(b";;;;") for line in lines] == [False, False, True, True]
+
+
+def test_a_row_that_nobody_can_read_is_not_lost(model, tmp_path):
+    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    path.write_text('text,id\n"плохо,1\nхорошо,2\n', encoding="utf-8")
+    label_files(model, [path], out, on_error="empty")
+    found = pd.read_csv(out, dtype=str)
+    assert found["text"].tolist() == ['"плохо,1', "хорошо"]
+    assert found["label"].notna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("name", "result"), [("a.xlsx", "a.csv"), ("a.json", "a.jsonl")])
+def test_other_formats_come_out_as_text(model, tmp_path, name, result):
+    path = tmp_path / name
+    rows = [{"id": 1, "text": "плохо \ud800"}, {"id": 2, "text": "хорошо"}]
+    if name == "a.json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        pd.DataFrame(rows[1:]).to_excel(path, index=False)
+    (out,) = label_files(model, [path], tmp_path / result)
+    assert label_files(model, [path], tmp_path, force=True) == [out]
+    if name == "a.json":
+        found = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+        assert [{key: row[key] for key in ("id", "text")} for row in found] == rows
+    else:
+        found = pd.read_csv(out).to_dict("records")
+        assert [(row["id"], row["text"]) for row in found] == [(2, "хорошо")]
+    assert all(row["label"] in LABELS for row in found)
+
+
 def test_bad_input_is_one_message(model, tmp_path):
     def write(name: str, content: bytes):
         (tmp_path / name).write_bytes(content)
@@ -135,12 +175,13 @@ def test_bad_input_is_one_message(model, tmp_path):
         (
             write("other.csv", b"review\nx\n"),
             "out.csv",
-            "no column 'text'; it has review; .*--text",
+            "no column 'text'; expected text, found review; .*--text",
         ),
-        (write("cp.csv", "text\nплохо\n".encode("cp1251")), "out.csv", "line 2: not UTF-8"),
-        (write("p.parquet", b"PAR1"), "out.parquet", "p.parquet: not readable as Parquet"),
+        (write("none.jsonl", b"{}\n"), "out.jsonl", "line 1: no column 'text'"),
+        (write("p.parquet", b"PAR1"), "out.parquet", "p.parquet: not readable after row 0"),
         (tmp_path / "none.csv", "out.csv", "none.csv: no such csv"),
         (good, "out.parquet", r"must end in \.csv"),
+        (good, "out.csv.zip", r"must end in \.csv"),
         (good, "good.csv", "good.csv is there already"),
     ):
         with pytest.raises(UserError, match=message):

@@ -10,11 +10,12 @@ from lib.parameters import GoldDataParams
 def files_of(folder, names, source="local", **options):
     """File name -> role, for a folder with files of these names."""
     for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     params = GoldDataParams(**{"sources": [source], "data_dir": str(folder)} | options)
     entries = {entry.name: entry for entry in registry.configured(params)}
     entry = entries.pop(source, registry.REGISTRY[source])
-    return {path.name: role for path, role in sources.local_files(params, entry, entries.values())}
+    return sources.local_files(params, entry, entries.values())
 
 
 def test_bad_data_dir(tmp_path):
@@ -27,10 +28,14 @@ def test_bad_data_dir(tmp_path):
             files_of(tmp_path, ["corpus.csv"], data_dir=data_dir)
 
 
-@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "csv.gz", "jsonl.gz"])
+@pytest.mark.parametrize(
+    "kind", ["csv", "tsv", "jsonl", "json", "parquet", "xlsx", "csv.gz", "jsonl.gz", "csv.zip"]
+)
 def test_default_patterns_take_every_format(tmp_path, kind):
     names = [f"{name}.{kind}" for name in ("a_test", "a_train", "b", "a_train_test")]
-    assert files_of(tmp_path, [*names, "notes.txt", "table.xlsx", "x.parquet.gz", "._b.csv"]) == {
+    assert files_of(
+        tmp_path, [*names, "notes.txt", "table.docx", "x.parquet.gz", "sub/x_train.csv", "._b.csv"]
+    ) == {
         f"a_test.{kind}": "test",
         f"a_train_test.{kind}": "test",
         f"a_train.{kind}": "gold",
@@ -55,6 +60,25 @@ def test_a_full_name_beats_a_pattern(tmp_path):
 def test_names_need_not_say_gz(tmp_path):
     found = files_of(tmp_path, ["a.csv.gz", "b_test.csv.gz"], gold_files=["a.csv"])
     assert found == {"a.csv.gz": "gold", "b_test.csv.gz": "test"}
+
+
+def test_subfolders_are_read_by_patterns(tmp_path):
+    names = ["a_train.csv", "x/b_train.csv.zip", "x/y/c_train.csv", "x/y/d.csv", "x/.git/e.csv"]
+    everywhere = {"gold_files": ["**/*_train.*"], "corpus_files": ["x/*/*"]}
+    assert files_of(tmp_path, names, **everywhere) == {
+        **dict.fromkeys(["a_train.csv", "x/b_train.csv.zip", "x/y/c_train.csv"], "gold"),
+        "x/y/d.csv": "corpus",
+    }
+    assert files_of(tmp_path, [], gold_files=["x/*_train.csv"], corpus_files=["**/d.csv"])
+
+
+def test_sheets_of_a_spreadsheet(tmp_path):
+    sheets = {"gold_files": ["a.xlsx:Размечено"], "corpus_files": ["*.xlsx:Всё", "*.*"]}
+    assert files_of(tmp_path, ["a.xlsx", "b.csv"], **sheets) == {
+        "a.xlsx:Всё": "corpus",
+        "a.xlsx:Размечено": "gold",
+        "b.csv": "corpus",
+    }
 
 
 TWO = ["rusentiment_test.csv", "rusentiment_random_posts.csv"]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from itertools import islice
 
 import pandas as pd
@@ -9,11 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.data import readers
+from lib.data import encodings, readers
 from lib.data.readers import Format
+from lib.data.sources import SAMPLE_DIR
 from lib.errors import UserError
 
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "csv.gz", "tsv.gz", "jsonl.gz")
+FORMATS = (
+    *("csv", "tsv", "jsonl", "json", "parquet", "xlsx", "csv.gz", "tsv.gz", "jsonl.gz"),
+    *("csv.zip", "jsonl.zip", "json.gz"),
+)
 
 
 def write(folder, name, rows):
@@ -23,8 +28,10 @@ def write(folder, name, rows):
     kind = readers.extension(name)
     if kind == "parquet":
         frame.to_parquet(path)
-    elif kind == "jsonl":
-        frame.to_json(path, orient="records", lines=True, force_ascii=False)
+    elif kind == "xlsx":
+        frame.to_excel(path, index=False)
+    elif kind in ("json", "jsonl"):
+        frame.to_json(path, orient="records", lines=kind == "jsonl", force_ascii=False)
     else:
         frame.to_csv(path, sep=readers.DELIMITERS[kind], index=False)
     return path
@@ -97,7 +104,7 @@ def test_a_column_that_is_there_twice(tmp_path):
 
 def test_optional_columns_are_read_and_others_need_not_be(tmp_path):
     path = write(tmp_path, "a.parquet", [{"text": "да", "source": "чат", "blob": "x" * 100}])
-    ((_, row),) = readers.read(path, ["text"])
+    ((_, row),) = readers.read(path, ["text"], optional=["source", "other"])
     assert row == {"text": "да", "source": "чат"}
 
 
@@ -205,6 +212,135 @@ def test_plain_lines(tmp_path, name):
     assert values(path, ["text"], file_format=Format("lines")) == expected
 
 
+# --- files as people have them -------------------------------------------------------------------
+
+REVIEW = "text;label\nОчень доволен, спасибо;positive\n«Плохо» – №1, ёлки;negative\n"
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", *encodings.ENCODINGS)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_encoding_and_delimiter_are_detected(tmp_path, encoding, ends):
+    text = REVIEW.replace("–", "-").replace("«", '""').replace("»", '""')
+    text = text.replace('""Плохо""', '"""Плохо""').replace("ёлки;", 'ёлки";')
+    if encoding in ("koi8-r", "cp866"):
+        text = text.replace("№", "N")
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.replace("\n", ends).encode(encoding))
+    found = readers.detect(path, ["text"])
+    assert found.delimiter == ";" and found.encoding in (encoding, "utf-16", "utf-8")
+    assert values(path)[0] == ("Очень доволен, спасибо", "positive")
+    assert values(path)[1][0].startswith('"Плохо" -') and values(path)[1][0].endswith("1, ёлки")
+
+
+@pytest.mark.parametrize("encoding", encodings.ENCODINGS)
+def test_the_encoding_of_short_files(tmp_path, encoding):
+    """Of one line each; a capital letter of a Macintosh may be wrong."""
+    lines = (SAMPLE_DIR / "corpus.csv").read_text("utf-8").splitlines()[1:401:4]
+    right = 0
+    for text in (line.split(",")[0].strip('"')[:40] for line in lines):
+        path = tmp_path / "a.csv"
+        given = f"text\n{text}\n".encode(encoding, errors="ignore")
+        path.write_bytes(given)
+        found = readers.detect(path, ["text"]).encoding
+        right += given.decode(found, "replace") == given.decode(encoding)
+    assert right >= (90 if encoding == "mac-cyrillic" else 98)
+
+
+def test_a_long_beginning_without_cyrillic(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text,label\n" + b"ok,\n" * 100_000 + "да нет\t;,\n".encode("cp1251"))
+    assert values(path)[-1] == ("да нет\t;", "")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_needed_column_decides_on_the_delimiter(tmp_path, delimiter):
+    path = tmp_path / "a.csv"
+    pd.DataFrame({"a,b;c|d\te": [1], "text": ["да"]}).to_csv(path, sep=delimiter, index=False)
+    assert values(path, ["text"]) == [("да",)]
+    path.write_text("text\nда\n", encoding="utf-8")
+    assert values(path, ["text"]) == [("да",)]
+
+
+def test_set_by_hand(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("text^label\nда^x\n".encode("cp1251"))
+    form = Format(delimiter="^", encoding="cp1251")
+    assert values(path, file_format=form) == [("да", "x")]
+    message = message_of(path, file_format=Format(delimiter="^", encoding="utf-8"))
+    assert "line 2: not UTF-8 (byte 0xe4)" in message
+
+
+def test_a_byte_that_the_encoding_does_not_have_is_named_with_its_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("text\nдобрый день\nпло".encode("cp1251") + b"\x98\n")
+    assert "line 3: not CP1251 (byte 0x98)" in message_of(path, ["text"])
+
+
+def test_one_row_that_is_broken_does_not_take_others_with_it(tmp_path):
+    path = tmp_path / "a.csv"
+    lines = ["text,label", "да,", '"нет,', '"кавычки" внутри,', "а,б,в", '"две', 'строки",', "ещё,"]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found = [(row.place[-6:], row.problem is None) for row in readers.rows(path, ["text"])]
+    broken = [f"line {n}" for n in (3, 4, 5)]
+    assert found == [
+        *[("line 2", True), *((place, False) for place in broken)],
+        *[("line 6", True), ("line 8", True)],
+    ]
+
+
+def test_odd_tables(tmp_path):
+    frame = pd.DataFrame({"text": ["с нулём \0.", "ш" * 1_000_000], "label": ["", "x"]})
+    frame[[f"c{n}" for n in range(40)]] = 7
+    frame.to_csv(tmp_path / "a.csv", sep=";")  # with an index, whose column has no name
+    assert values(tmp_path / "a.csv") == [("с нулём \0.", ""), ("ш" * 1_000_000, "x")]
+
+
+def test_json_array_in_pieces(tmp_path, monkeypatch):
+    rows = [{"text": f'[текст], {{{n}}} "', "label": n} for n in range(50)]
+    path = tmp_path / "a.json"
+    for size in (1, 7, 10_000):
+        monkeypatch.setattr(readers, "BLOCK", size)
+        for indent in (None, 2):
+            path.write_text(f" {json.dumps(rows, indent=indent)}\n", encoding="utf-8")
+            assert values(path) == [(row["text"], row["label"]) for row in rows]
+    path.write_text(f"{json.dumps(rows)[:-5]}", encoding="utf-8")
+    assert "row 50: not readable as JSON" in message_of(path)
+    path.write_text('[{"text": "да", "label": ""}, 5]', encoding="utf-8")
+    assert "row 2: expected an object" in message_of(path)
+    path.write_text('{"text": "да", "label": ""}\n' * 2, encoding="utf-8")  # they are common, too
+    assert values(path) == [("да", "")] * 2
+
+
+def test_sheets(tmp_path):
+    path = tmp_path / "a.xlsx"
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="Итоги")
+        frame = pd.DataFrame({"text": ["да", None, "нет"], "label": [5, 1.0, None]})
+        frame.to_excel(book, sheet_name="Лист 2", startrow=2)
+    assert "no column 'text'" in message_of(path)
+    sheet = tmp_path / "a.xlsx:Лист 2"
+    assert values(sheet) == [("да", "5"), ("", "1"), ("нет", "")]
+    assert next(place for place, _ in readers.read(sheet, ["text"])) == f"{sheet}, row 4"
+    message = message_of(tmp_path / "a.xlsx:Лист 3")
+    assert "no sheet 'Лист 3'; the nearest valid name is 'Лист 2', all sheets: Итоги, " in message
+    (tmp_path / "b.xlsx").write_bytes(path.read_bytes()[:3000])
+    assert "not readable as a spreadsheet" in message_of(tmp_path / "b.xlsx")
+
+
+def test_a_zip_file_has_one_file(tmp_path):
+    path = tmp_path / "a.csv.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__MACOSX/._x.csv", b"\0")
+        archive.writestr("folder/x.csv", "text;label\nда;".encode("cp1251"))
+    assert values(path) == [("да", "")]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y.csv", "")
+    assert "holds 2 files, expected one" in message_of(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    assert "truncated or damaged" in message_of(path)
+
+
 # --- names and memory ----------------------------------------------------------------------------
 
 
@@ -216,7 +352,11 @@ def test_plain_lines(tmp_path, name):
         ("a.tsv.gz", "tsv", "a", True),
         ("a.parquet", "parquet", "a", True),
         ("a.parquet.gz", "parquet", "a", False),
-        ("a.xlsx", "xlsx", "a", False),
+        ("a.xlsx", "xlsx", "a", True),
+        ("a.b.xlsx:Лист 1", "xlsx", "a.b:Лист 1", True),
+        ("a.xlsx.zip", "xlsx", "a", False),
+        ("sub/a.csv.ZIP", "csv", "sub/a", True),
+        ("a.docx", "docx", "a", False),
         ("csv", "", "csv", False),
         ("a.gz", "", "a", False),
     ],
@@ -230,7 +370,7 @@ def test_file_names(name, extension, stem, readable):
 @pytest.mark.parametrize("kind", ["csv", "jsonl.gz"])
 def test_rows_come_before_the_file_is_read_whole(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
-    line = json.dumps({"text": "да", "label": ""}) + "\n" if "jsonl" in kind else "да,\n"
+    line = '{"text": "да", "label": ""}\n' if "jsonl" in kind else "да,\n"
     head = "" if "jsonl" in kind else "text,label\n"
     content = (head + line * 100_000).encode() + b"\xff\n"
     path.write_bytes(gzip.compress(content, 1) if kind.endswith("gz") else content)

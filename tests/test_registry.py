@@ -113,7 +113,11 @@ def hub(monkeypatch):
 
 def params_of(name, **options):
     return GoldDataParams(
-        sources=[name], data_dir=str(RECORDED / "data_dir"), unlabelled_gold="drop", **options
+        sources=[name],
+        data_dir=str(RECORDED / "data_dir"),
+        unlabelled_gold="drop",
+        local_labels="names",
+        **options,
     )
 
 
@@ -183,6 +187,9 @@ def test_renamed_columns_name_source_expected_and_found(name, monkeypatch):
     [
         ("names", "negative", "neutral", "positive"),
         ("codes", "0 0.0", "1 1.0", "2 2,00"),
+        ("signs", "-1 -1.0 −1", "0 0,0", "1 +1 1.0"),
+        ("neutral_first", "2", "0", "1"),
+        ("names", "neg Отрицательный", " NEUTRAL neautral", "Pos позитивная"),
         ("stars", "1 2 1.0", "3", "4 5 5.0 5,0"),
         ("ten_point", "1 2 3 4", "5 6 6.0", "7 8 9 10 10.0"),
     ],

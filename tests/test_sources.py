@@ -11,7 +11,8 @@ from lib.parameters import GoldDataParams
 
 
 def local(folder, **options):
-    return GoldDataParams(**{"sources": ["local"], "data_dir": str(folder)} | options)
+    given = {"sources": ["local"], "data_dir": str(folder), "local_labels": "names"}
+    return GoldDataParams(**given | options)
 
 
 def write(folder, name, content):
@@ -32,12 +33,12 @@ GOOD = "Хорошо,positive,чат\n"
 
 BAD = [
     ("label,source\npositive,чат\n", "no column 'text'|label,source"),
-    ("text;label\nХорошо;positive\n", "no column 'text'"),
+    ("text^label\nХорошо^positive\n", "no column 'text'"),
     (HEAD + GOOD + "Плохо,negativ,чат\n", "line 3, column label|'negativ'|'negative'"),
     ("", "no column 'text'|text,label"),
     (HEAD, "has no rows"),
     ((HEAD + GOOD).encode() + "Плохо,negative,чат\n".encode("cp1251"), "line 3: not UTF-8|0xcf"),
-    ((HEAD + GOOD).encode("utf-16"), "line 1: not UTF-8"),
+    ((HEAD + GOOD).encode("utf-16")[:-1], "not readable after row 0|truncated"),
     (HEAD + GOOD + "Плохо,negative\n", "line 3: 2 fields, expected 3"),
     (HEAD + "Плохо, очень,negative,чат\n", "line 2: 4 fields, expected 3|quote"),
     (HEAD + GOOD + '"Плохо,negative,чат\n', "line 3: not readable as CSV"),

@@ -11,7 +11,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from lib.errors import UserError
 
@@ -23,6 +31,39 @@ def _all_different(values: list[Value]) -> list[Value]:
     if len(set(values)) < len(values):
         raise ValueError("holds a value twice")
     return values
+
+
+def _encoding(name: str) -> str:
+    try:
+        "".encode(name)
+    except LookupError as error:
+        raise ValueError("no such encoding") from error
+    return name
+
+
+LABEL_CHOICES = ("auto", "names", "signs", "codes", "neutral_first", "stars", "ten_point")
+CLASSES = ("negative", "neutral", "positive", "none")
+
+
+def _labels(value: Any) -> str | dict[str, list[str]]:
+    """One of LABEL_CHOICES, or the labels of each class as text."""
+    if isinstance(value, str):
+        if value in LABEL_CHOICES:
+            return value
+        names = ", ".join(LABEL_CHOICES)
+        raise ValueError(f"expected {names} or a mapping{nearest(value, LABEL_CHOICES)}")
+    if not isinstance(value, dict) or not set(value) <= set(CLASSES):
+        raise ValueError(f"expected a mapping of {', '.join(CLASSES)} to lists of labels")
+    found = {k: [str(one) for one in (v if isinstance(v, list) else [v])] for k, v in value.items()}
+    _all_different([label for labels in found.values() for label in labels])
+    return found
+
+
+LocalLabels = Annotated[
+    str | dict[str, list[str]],
+    PlainValidator(_labels),
+    WithJsonSchema({"enum": [*LABEL_CHOICES, "a mapping"]}),
+]
 
 
 class StepParams(BaseModel):
@@ -58,18 +99,33 @@ class GoldDataParams(StepParams):
         description="names from lib.data.registry; `sample` and `local` need no hub",
     )
     data_dir: str | None = Field(
-        None, description="folder of files (CSV, TSV, JSON lines, Parquet) for local sources"
+        None, description="folder of files (CSV, TSV, JSON, Parquet, Excel) for local sources"
     )
-    gold_files: list[str] = Field(["*_train.*"], description="local: labelled gold files")
+    gold_files: list[str] = Field(
+        ["*_train.*"],
+        description="local: labelled gold files; **/ looks into subfolders, FILE.xlsx:SHEET into a "
+        "sheet",
+    )
     test_files: list[str] = Field(
         ["*_test.*"], description="local: labelled files that are an official test split"
     )
     corpus_files: list[str] = Field(
         ["*.*"], description="local: all other files; their labels are hidden audit labels"
     )
-    local_labels: Literal["names", "codes", "stars", "ten_point"] = Field(
-        "names",
-        description="local: labels are negative/neutral/positive, 0/1/2, stars 1-5 or grades 1-10",
+    text_column: str = Field("text", description="local: the column of the texts")
+    label_column: str = Field("label", description="local: that of the labels; corpus needs none")
+    source_column: str = Field("source", description="local: says where a row comes from, if any")
+    local_labels: LocalLabels = Field(
+        "auto",
+        description="local: what the labels are: a name of label_choices in registry.yaml, or a "
+        "mapping such as {negative: [0], neutral: [1], positive: [2], none: [9]}; auto: what fits "
+        "all labels of a file",
+    )
+    encoding: Annotated[str, AfterValidator(_encoding)] | None = Field(
+        None, description="local: of text files, such as cp1251; null: detected"
+    )
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="local: between columns; null: detected"
     )
     unlabelled_gold: Literal["corpus", "drop"] = Field(
         "corpus", description="rows without a label in gold files: into the corpus, or dropped"

@@ -43,6 +43,7 @@ def data_card(prepared: dict[str, Any], gold: pd.DataFrame, params: GoldDataPara
         most_sources=MOST_SOURCES,
         most_labels=MOST_LABELS,
         contents=prepared["contents"],
+        notes=prepared["notes"],
     )
 
 

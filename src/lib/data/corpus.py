@@ -25,12 +25,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib import LABELS
-from lib.data import duplicates, sources, staging
+from lib.data import duplicates, staging
 from lib.data.cleaning import normalise
 from lib.data.counts import NEAR, count
+from lib.data.examine import examine
 from lib.data.gold import RANKS, build_gold
 from lib.data.tables import GOLD_COLUMNS, write_corpus
-from lib.errors import UserError
 from lib.files import read_json, write_json, write_parquet
 from lib.parameters import GoldDataParams
 
@@ -39,7 +39,7 @@ SUMMARY, WORK = "prepared.json", "work"
 
 def prepare(folder: Path, *, parameters: dict[str, Any], contents: dict[str, str]) -> None:
     """Read all sources and write `gold.parquet`, `corpus/part-*.parquet` and `prepared.json`
-    (counts, and contents with the hub's commits).
+    (counts, contents with the hub's commits, notes of `lib.data.examine`). The corpus may be empty.
 
     A call that was stopped goes on after the last part that it had read and cleaned.
 
@@ -47,26 +47,25 @@ def prepare(folder: Path, *, parameters: dict[str, Any], contents: dict[str, str
         parameters: of `lib.parameters.GoldDataParams`.
         contents: as `lib.data.sources.fingerprint` gives them.
     Raises:
-        UserError: bad input, a class without texts in a split, or no corpus text.
+        UserError: bad input, or a class without texts in a split.
     """
     work, commits = folder / WORK, folder / WORK / staging.COMMITS
     for path in folder.rglob(".*"):  # of a write that was killed
         path.unlink()
     if not (folder / SUMMARY).exists():
         params = GoldDataParams(**parameters)
-        parts = staging.stage(sources.portions(params), work, params.seed)
+        portions, notes = examine(params)
+        parts = staging.stage(portions, work, params.seed)
         rows = pd.concat([staging.read_rows(part, "gold") for part in parts], ignore_index=True)
         signatures = np.concatenate([staging.read_signatures(part, "gold") for part in parts])
         gold, gold_fates = build_gold(rows, signatures, params)
         write_parquet(folder / "gold.parquet", gold[GOLD_COLUMNS])
         fates = corpus_fates(gold, signatures[gold.index], parts, params)
-        if "kept in corpus" not in fates:
-            raise UserError("the sources give no corpus text (a text without a gold label)")
         counts = count(_write_corpus(folder / "corpus", parts, gold_fates.to_numpy(), fates))
         for hub_id, commit in (read_json(commits) if commits.exists() else {}).items():
             known = {f"{hub_id}@newest": f"{hub_id}@{commit}"}
             contents = {name: known.get(value, value) for name, value in contents.items()}
-        write_json(folder / SUMMARY, {"counts": counts, "contents": contents})
+        write_json(folder / SUMMARY, {"counts": counts, "contents": contents, "notes": notes})
     shutil.rmtree(work, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ FATES = [
     *("duplicate in corpus", "near-duplicate in corpus", "kept as gold", "kept in corpus"),
 ]
 """What becomes of a row: why it is dropped, or where it is kept."""
+KEPT = FATES[-2:]
 LABEL_COLUMNS = ["group", "source", "role", "original_label", "label"]
 OTHERS = "(others)"
 MOST_LABELS = 500  # distinct labels counted per part; the rest is one row
@@ -41,10 +42,11 @@ def count(parts: Iterable[pd.DataFrame]) -> dict[str, Any]:
 
 
 def fates_table(counts: dict[str, Any]) -> pd.DataFrame:
-    """Texts: index source, columns `read` and those of FATES that came up."""
+    """Texts: index source, columns `read` and those of FATES that came up, and what is kept."""
     rows = pd.DataFrame(counts["fates"], columns=["source", "fate", "texts"])
     table = rows.pivot(index="source", columns="fate", values="texts").fillna(0).astype("int64")
-    table = table[sorted(table, key=FATES.index)].rename_axis(columns=None)
+    table = table.reindex(columns=sorted({*table, *KEPT}, key=FATES.index), fill_value=0)
+    table = table.rename_axis(columns=None)
     table.insert(0, "read", table.sum(axis=1))
     return table
 

@@ -119,6 +119,8 @@ def near_duplicate_fates(
 
 def check_classes(gold: pd.DataFrame) -> None:
     """Raises UserError if a class has no texts in a split."""
+    if absent := [name for i, name in enumerate(LABELS) if i not in set(gold["label"])]:
+        raise no_class(absent)
     for split in SPLITS:
         labels = gold.loc[gold["split"] == split, "label"]
         absent = [name for i, name in enumerate(LABELS) if i not in set(labels)]
@@ -128,6 +130,16 @@ def check_classes(gold: pd.DataFrame) -> None:
                 "texts in all); every class needs texts in train, validation and test: add "
                 "labelled texts"
             )
+
+
+def no_class(absent: list[str]) -> UserError:
+    """The error of gold texts without some class, and how to go on with two classes."""
+    return UserError(
+        f"no gold text is {' or '.join(absent)}; models, purity and figures are made for three "
+        "classes. To go on with two, let another source give the third, such as the texts of this "
+        "package (-p 'sources=[local, sample]') or ru_reviews, and of the predictions use only the "
+        "probabilities of your two"
+    )
 
 
 def _keys(gold: pd.DataFrame, seed: int) -> list[str]:

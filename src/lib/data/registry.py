@@ -6,7 +6,7 @@ Only the entries that a run uses count for its fingerprint, so a new one repeats
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +17,8 @@ from lib.parameters import GoldDataParams, nearest
 
 Role = Literal["test", "gold", "corpus"]
 ROLES: tuple[Role, ...] = get_args(Role)
+NOTHING = ("", "nan", "none", "null")
+"""No label, in the user's own files."""
 Labels = dict[Literal["negative", "neutral", "positive", "none"], tuple[str, ...]]
 
 
@@ -38,6 +40,7 @@ class Source(BaseModel):
     joined: bool = False
     label_column: str | None = None
     says_origin: bool = False
+    origin_column: str = "source"
     labels: Labels = {}
     label_choices: dict[str, Labels] = {}
     filters: dict[str, str] = {}
@@ -48,17 +51,14 @@ class Source(BaseModel):
     @property
     def columns(self) -> list[str]:
         """The columns that must be there."""
-        label = [self.label_column] if self.label_column else []
-        return list(dict.fromkeys([*self.text_columns, *label, *self.filters]))
+        others = [self.label_column] if self.label_column else []
+        others += [self.origin_column] if self.origin_column != "source" else []
+        return list(dict.fromkeys([*self.text_columns, *others, *self.filters]))
 
     @property
     def classes(self) -> dict[str, str | None]:
         """Original label in lower case -> class, or None."""
-        return {
-            original: None if name == "none" else name
-            for name, originals in self.labels.items()
-            for original in originals
-        }
+        return classes_of(self.labels)
 
     @property
     def place(self) -> str:
@@ -89,6 +89,35 @@ def configured(params: GoldDataParams) -> list[Source]:
         if params.sources.count(name) > 1:
             raise UserError(f"01_gold_data.sources: {name} is listed twice")
         entry = REGISTRY[name]
-        labels = entry.label_choices.get(params.local_labels, entry.labels)
-        found.append(entry.model_copy(update={"labels": labels}))
+        found.append(_local(entry, params) if name == "local" else entry)
     return found
+
+
+def classes_of(labels: Labels) -> dict[str, str | None]:
+    """Original label in lower case -> class, or None."""
+    return {
+        original.strip().lower(): None if name == "none" else name
+        for name, originals in sorted(labels.items(), key=lambda item: item[0] != "none")
+        for original in originals
+    }
+
+
+def _local(entry: Source, params: GoldDataParams) -> Source:
+    """The entry of the user's own files, as the parameters say that they are."""
+    given = params.local_labels
+    known: dict[str, Any] = {"mapping": given} if isinstance(given, dict) else entry.label_choices
+    choices = {
+        name: labels | {"none": (*NOTHING, *labels.get("none", ()))}
+        for name, labels in known.items()
+        if given in ("auto", name) or isinstance(given, dict)
+    }
+    return entry.model_copy(
+        update={
+            "text_columns": (params.text_column,),
+            "label_column": params.label_column,
+            "origin_column": params.source_column,
+            "file_format": Format(delimiter=params.delimiter, encoding=params.encoding),
+            "label_choices": choices,
+            "labels": {} if len(choices) > 1 else next(iter(choices.values())),
+        }
+    )

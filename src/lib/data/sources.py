@@ -15,7 +15,9 @@ from typing import Any
 
 from lib.data import hub, readers
 from lib.data.cleaning import clean
-from lib.data.registry import ROLES, Role, Source, configured
+from lib.data.encodings import unpacked
+from lib.data.registry import NOTHING, ROLES, Role, Source, configured
+from lib.data.spreadsheets import split_sheet, workbook
 from lib.errors import UserError
 from lib.files import digest, file_digest
 from lib.parameters import GoldDataParams, nearest
@@ -29,14 +31,15 @@ SAMPLE_FILES: list[tuple[Path, Role]] = [
     (SAMPLE_DIR / "corpus.csv", "corpus"),
 ]
 Row = tuple[str | None, ...]
-_WHOLE = re.compile(r"(\d+)[.,]0+")  # a spreadsheet's or a data frame's way to write 5
+_WHOLE = re.compile(r"([-+]?\d+)(?:[.,]0+)?")  # 5.0: a spreadsheet's or a data frame's way
+MOST_NAMES = 20  # of files in a message
 
 
 @dataclass(frozen=True)
 class Portion:
     """A part of a data set that is read on its own.
 
-    part: a file, or the name of a split on the hub.
+    part: a file, or the name of a split on the hub; name: in data_dir.
     drop_unlabelled: leave out gold rows without a label; else they are corpus rows.
     """
 
@@ -44,6 +47,7 @@ class Portion:
     part: Path | str
     role: Role
     drop_unlabelled: bool = False
+    name: str = ""
 
     def rows(self, commits: Path) -> Iterator[Row]:
         """Tuples of COLUMNS, the same at each call.
@@ -55,21 +59,14 @@ class Portion:
                 label outside the mapping; with file and line, or source and column.
         """
         source, classes = self.source, self.source.classes
-        if isinstance(self.part, Path):
-            records = readers.read(self.part, source.columns, source.file_format)
-            name = readers.stem(self.part.name)
-        else:
-            records, name = hub.read(source, self.part, commits), self.part
         passed = False
         try:
-            for place, row in records:
-                if any(str(row[column]) != value for column, value in source.filters.items()):
-                    continue
+            for place, row in self.records(commits):
                 passed = True
                 original, label = _label(source, classes, place, row)
                 origin = source.name
                 if source.says_origin:
-                    origin = _given(row, "source") or name
+                    origin = _given(row, source.origin_column) or readers.stem(self.name)
                     original = _given(row, "original_label") or original
                 role: str = self.role
                 split = None
@@ -79,13 +76,33 @@ class Portion:
                     role = "unlabelled" if unused else "corpus"
                 elif role == "test":
                     role, split = "gold", "test"
-                for text in _texts(source, place, row):
+                for text in texts_of(source, place, row):
                     yield text, label, original, origin, source.name, role, split
             if not passed:
                 wanted = f" with {source.filters}" if source.filters else ""
                 raise UserError(f"{self.part} has no row{wanted}; see lib.data.registry")
         except UserError as error:
             raise UserError(f"source {source.name!r}: {error}") from error
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns that must be there: corpus files of the user's own may have no labels."""
+        columns = self.source.columns
+        if self.source.label_choices and self.role == "corpus":
+            columns = [name for name in columns if name != self.source.label_column]
+        return columns
+
+    def records(self, commits: Path) -> readers.Rows:
+        """Place and values of each row that passes the filters."""
+        source = self.source
+        if isinstance(self.part, Path):
+            optional = [source.label_column or "", source.origin_column, "original_label"]
+            rows = readers.read(self.part, self.needed, source.file_format, optional=optional)
+        else:
+            rows = hub.read(source, self.part, commits)
+        for place, row in rows:
+            if all(str(row[column]) == value for column, value in source.filters.items()):
+                yield place, row
 
 
 def portions(params: GoldDataParams) -> list[Portion]:
@@ -97,15 +114,17 @@ def portions(params: GoldDataParams) -> list[Portion]:
     found = []
     sources = configured(params)
     for source in sources:
-        parts: list[tuple[Path | str, Role]]
+        parts: list[tuple[Path | str, str, Role]]
         if source.hub_id:
-            parts = [(s, "test" if s == source.test_split else source.role) for s in source.splits]
+            test = source.test_split
+            parts = [(s, s, "test" if s == test else source.role) for s in source.splits]
         elif source.name == "sample":
-            parts = [*SAMPLE_FILES]
+            parts = [(path, path.name, role) for path, role in SAMPLE_FILES]
         else:
-            parts = [*local_files(params, source, [s for s in sources if s != source])]
+            files = local_files(params, source, [s for s in sources if s != source])
+            parts = [(_folder(params) / name, name, role) for name, role in files.items()]
         drop = params.unlabelled_gold == "drop"
-        found += [Portion(source, part, role, drop) for part, role in parts]
+        found += [Portion(source, part, role, drop, name) for part, name, role in parts]
     return found
 
 
@@ -119,7 +138,8 @@ def fingerprint(params: GoldDataParams) -> dict[str, str]:
     for portion in portions(params):
         source, part = portion.source, portion.part
         if isinstance(part, Path):
-            contents[f"{source.name}: {part.name} ({portion.role})"] = file_digest(part)
+            file, _ = split_sheet(part)
+            contents[f"{source.name}: {portion.name} ({portion.role})"] = file_digest(file)
         else:
             contents[source.name] = source.place
     return contents
@@ -127,11 +147,12 @@ def fingerprint(params: GoldDataParams) -> dict[str, str]:
 
 def local_files(
     params: GoldDataParams, source: Source, others: Iterable[Source] = ()
-) -> list[tuple[Path, Role]]:
+) -> dict[str, Role]:
     """The files of data_dir that a source reads with their roles, in the order of their names.
 
     A file takes the first of ROLES that names it in full; else the first, one of whose patterns
-    matches. Names need not say `.gz`; names that begin with a dot are other programs' business.
+    matches. Names need not say `.gz` or `.zip`; names that begin with a dot are other programs'
+    business. `FILE.xlsx:SHEET` is a sheet; then the file's other sheets are not read.
 
     Args:
         others: the run's other sources; files that they declare are theirs.
@@ -141,47 +162,99 @@ def local_files(
     """
     patterns = source.files or {role: getattr(params, f"{role}_files") for role in ROLES}
     wanted = [(pattern, role) for role in ROLES for pattern in patterns.get(role, ())]
-    folder = Path(params.data_dir or "").expanduser()
+    folder = _folder(params)
     if not params.data_dir or not folder.is_dir():
         raise UserError(
             f"01_gold_data.data_dir: {params.data_dir or 'nothing'} is not a folder; the source "
             f"{source.name!r} reads its files from there: name one with -p data_dir=FOLDER"
         )
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    if not source.file_format:
-        names = [name for name in names if readers.is_readable(name)]
+    there = _listed(folder, [pattern for pattern, _ in wanted])
+    every = bool(source.files and source.file_format)  # else the extension says how to read it
+    names = [n for n in there if (every or readers.is_readable(n)) and not n.endswith("/")]
     if not source.files:
         taken = [p for other in others for given in other.files.values() for p in given]
         names = [name for name in names if not any(_matches(name, p) for p in taken)]
     found: dict[str, Role] = {}
     absent = []
     for pattern, role in sorted(wanted, key=lambda each: _is_pattern(each[0])):
-        mine = [name for name in names if _matches(name, pattern)]
+        file, sheet = split_sheet(Path(pattern))
+        mine = [name for name in names if _matches(name, file.as_posix())]
+        if sheet:
+            mine = [f"{name}:{sheet}" for name in mine]
         found |= {name: found.get(name, role) for name in mine}
         if not mine and (source.files or not _is_pattern(pattern)):
             absent.append(pattern)
     if not source.files and "gold" not in found.values():
         absent += [pattern for pattern in params.gold_files if pattern not in absent]
     if absent:
+        rest = [name for name in there if name not in names]
         raise UserError(
             f"01_gold_data.data_dir: source {source.name!r} finds no {' and no '.join(absent)} in "
-            f"{folder}; files there that it may read: {', '.join(names) or 'none'} (formats: "
-            f"{', '.join(readers.FORMATS)}). "
+            f"{folder}; files there that it may read: {shortened(names) or 'none'} (formats: "
+            f"{', '.join(readers.FORMATS)}){'; others: ' if rest else ''}{shortened(rest)}. "
             + (
                 f"Fetch them ({source.citation}), or remove the source from 01_gold_data.sources"
                 if source.files
-                else "Rename the files, or name them: gold_files, test_files, corpus_files"
+                else "Rename the files, or name them: gold_files, test_files, corpus_files (**/ "
+                "looks into subfolders)"
             )
         )
     for name in found:
-        if f"{name}.gz" in found:
-            raise UserError(f"{folder} has {name} and {name}.gz; remove one of them")
-    return [(folder / name, found[name]) for name in sorted(found)]
+        if unpacked(name) != name and unpacked(name) in found:
+            raise UserError(f"{folder} has {unpacked(name)} and {name}; remove one of them")
+    sheets = {name.rpartition(":")[0] for name in found}
+    return {name: found[name] for name in sorted(found) if name not in sheets}
+
+
+def left_out(params: GoldDataParams, found: Iterable[Portion]) -> list[str]:
+    """What is in data_dir and is not read: files, folders, sheets."""
+    if not params.data_dir:
+        return []
+    read = {p.name for p in found if isinstance(p.part, Path) and p.source.name != "sample"}
+    patterns = [*params.gold_files, *params.test_files, *params.corpus_files]
+    rest = []
+    for name in _listed(_folder(params), patterns):
+        sheets = [name]
+        if any(one == name or one.startswith(f"{name}:") for one in read):
+            if readers.extension(name) != "xlsx":
+                continue
+            with workbook(_folder(params) / name) as book:
+                sheets = [f"{name}:{sheet}" for sheet in [*book][int(name in read) :]]
+        rest += [one for one in sheets if one not in read]
+    return rest
+
+
+def shortened(names: list[str]) -> str:
+    """Names for a message, at most MOST_NAMES of them."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _folder(params: GoldDataParams) -> Path:
+    return Path(params.data_dir or "").expanduser()
+
+
+def _listed(folder: Path, patterns: Iterable[str]) -> list[str]:
+    """Files of a folder, and its folders as `NAME/`; those inside only if a pattern has a `/`."""
+    deep = any("/" in pattern for pattern in patterns)
+    paths = sorted(folder.rglob("*") if deep else folder.iterdir())
+    found = [(path, path.relative_to(folder)) for path in paths]
+    return [
+        f"{name.as_posix()}{'' if path.is_file() else '/'}"
+        for path, name in found
+        if not any(part.startswith(".") for part in name.parts) and (path.is_file() or not deep)
+    ]
 
 
 def _matches(name: str, pattern: str) -> bool:
-    names = name, name.removesuffix(".gz")
-    return pattern in names or any(fnmatch.fnmatchcase(n, pattern) for n in names)
+    """Whether a pattern is this name; `*` stays within a folder, `**/` is any folders or none."""
+    rest = pattern.removeprefix("**/")
+    parts, size = name.split("/"), rest.count("/") + 1
+    if len(parts) < size or (len(parts) > size and rest == pattern):
+        return False
+    tail = "/".join(parts[-size:])
+    names = tail, unpacked(tail)
+    return rest in names or any(fnmatch.fnmatchcase(n, rest) for n in names)
 
 
 def _is_pattern(name: str) -> bool:
@@ -194,28 +267,35 @@ def _given(row: dict[str, Any], column: str) -> str:
     return "" if value is None else clean(str(value))
 
 
+def plain_label(value: Any) -> str:
+    """An original label as mappings have it: in lower case, 5.0 as 5, the minus sign of ASCII."""
+    key = "" if value is None else str(value).strip().lower().replace("\u2212", "-")
+    whole = _WHOLE.fullmatch(key)
+    return whole[1].removeprefix("+") if whole else key
+
+
 def _label(
     source: Source, classes: dict[str, str | None], place: str, row: dict[str, Any]
 ) -> tuple[str, str | None]:
     """The original label as text, and its class."""
-    if not source.label_column:
+    if not source.label_column or (source.label_choices and source.label_column not in row):
         return "", None
     value = row[source.label_column]
-    original = "" if value is None else str(value)
+    original, plain = "" if value is None else str(value), plain_label(value)
     key = original.strip().lower()
-    if key not in classes and (whole := _WHOLE.fullmatch(key)):
-        original = key = whole[1]
+    if key not in classes and plain != key:
+        original = key = plain
     if key in classes:
         return original, classes[key]
-    names = [name for name in classes if name]
+    names = [name for name in classes if name and name not in NOTHING]
     raise UserError(
         f"{place}, column {source.label_column}: unknown label {original!r}; expected "
         f"{', '.join(names)}{' or nothing' if '' in classes else ''}{nearest(key, names)}; correct "
-        "the label, or the entry in lib.data.registry"
+        f"the label, or {'local_labels' if source.label_choices else 'its lib.data.registry entry'}"
     )
 
 
-def _texts(source: Source, place: str, row: dict[str, Any]) -> list[str]:
+def texts_of(source: Source, place: str, row: dict[str, Any]) -> list[str]:
     """The texts of a row: one per text column (more if it is a list), or all columns joined."""
     texts = []
     for column in source.text_columns:

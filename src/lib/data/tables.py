@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from lib.errors import UserError
 from lib.files import atomic
 
 GOLD_COLUMNS = ["text_id", "text", "label", "source", "original_label", "split"]
@@ -67,8 +68,16 @@ def read_sources(corpus: Path) -> pd.DataFrame:
     """What is known of every corpus text but its words: source (category), audit_label (int8).
 
     audit_label is -1 where it is unknown, or for the final evaluation only (`in_audit_test`).
+
+    Raises:
+        UserError: there are none.
     """
     table = _dataset(corpus).to_table(columns=["source", "audit_label", "text_id"])
+    if not len(table):
+        raise UserError(
+            f"{corpus} has no texts, and 03 needs texts without gold labels: add files to data_dir "
+            "(01_gold_data.corpus_files) or a corpus source, or stop with --to 02"
+        )
     label = table["audit_label"].fill_null(-1).to_numpy().copy()
     known = np.flatnonzero(label >= 0)
     label[known[in_audit_test(table["text_id"].take(pa.array(known)).to_pylist())]] = -1

@@ -1,8 +1,9 @@
 """`python -m lib predict`: a file comes out as it went in, with the model's labels beside it.
 
-The file is read three times, never whole: once to check it, once to predict, once to write the
-result. Predictions wait beside the result in pieces of PIECE rows, so an interrupted call goes on
-where it was, and the result appears whole or not at all.
+A spreadsheet comes out as CSV, an array as JSON lines, a zip file unpacked. The file is read three
+times, never whole: once to check it, once to predict, once to write the result. Predictions wait
+beside the result in pieces of PIECE rows, so an interrupted call goes on where it was, and the
+result appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from lib import LABELS
 from lib.data import readers
+from lib.data.spreadsheets import split_sheet
 from lib.errors import UserError
 from lib.files import atomic, digest, read_json, write_json
 from lib.models.batching import batched
@@ -33,14 +34,7 @@ ADDED = ("label", *(f"p_{name}" for name in LABELS))
 OnError = Literal["stop", "empty"]
 
 
-@dataclass(frozen=True)
-class Row:
-    """place: "FILE, line 7"; content: the row as its file has it; problem: why it has no label."""
-
-    place: str
-    text: Any
-    content: Any
-    problem: str | None = None
+WRITTEN_AS = {"json": "jsonl", "xlsx": "csv"}
 
 
 def label_files(
@@ -58,7 +52,8 @@ def label_files(
 
     Args:
         model: see `SentimentModel`.
-        out: a new file of the same format; a directory if there are several files.
+        out: a new file of the same format, or that of WRITTEN_AS; a directory if there are several
+            files.
         on_error: what a row without a readable text does: stop all, or stay without a label.
         force: replace results that are there.
     Returns:
@@ -67,7 +62,7 @@ def label_files(
         UserError: naming file and line, before anything is predicted.
     """
     several = len(files) > 1 or out.is_dir()
-    targets = [out / path.name if several else out for path in files]
+    targets = [out / _written_as(path) if several else out for path in files]
     if len(set(targets)) < len(targets):
         raise UserError("two of the files have the same name; label them one by one")
     for path, target in zip(files, targets, strict=True):
@@ -85,11 +80,18 @@ def label_files(
     return targets
 
 
+def _written_as(path: Path) -> str:
+    """The name of the result of a file."""
+    name = path.name.removesuffix(".zip")
+    kind = readers.extension(name)
+    return f"{readers.stem(name)}.{WRITTEN_AS[kind]}" if kind in WRITTEN_AS else name
+
+
 def _check_paths(path: Path, target: Path, force: bool) -> None:
-    if not path.is_file() or not readers.is_readable(path.name):
+    if not split_sheet(path)[0].is_file() or not readers.is_readable(path.name):
         raise UserError(f"{path}: no such {', '.join(readers.FORMATS)} file")
-    kind = readers.extension(path.name)
-    if readers.extension(target.name) != kind:
+    kind = readers.extension(_written_as(path))
+    if readers.extension(target.name) != kind or target.name.lower().endswith(".zip"):
         raise UserError(f"--out: {target} must end in .{kind}, as {path.name} does")
     if target.exists() and (not force or target.samefile(path)):
         raise UserError(f"--out: {target} is there already; name another file, or use --force")
@@ -113,12 +115,14 @@ def _check_rows(path: Path, text_column: str, on_error: OnError) -> int:
         logging.warning("%s: %d rows in all get no label", path, broken)
     if not count:
         raise UserError(f"{path} has no rows")
+    if broken == count:
+        raise UserError(f"{path}: no row has a readable text in column {text_column!r}")
     return count
 
 
 def _label(model: SentimentModel, path: Path, target: Path, text_column: str, count: int) -> None:
     waiting = target.with_name(f".{target.name}.partial")
-    stat = path.stat()
+    stat = split_sheet(path)[0].stat()
     origin = digest([stat.st_size, stat.st_mtime_ns, model.fingerprint, text_column])
     about = waiting / "about.json"
     if not (about.exists() and read_json(about) == origin):
@@ -130,7 +134,7 @@ def _label(model: SentimentModel, path: Path, target: Path, text_column: str, co
             if not piece.exists():
                 found = np.full((len(rows), len(LABELS)), np.nan, np.float32)
                 whole = [i for i, row in enumerate(rows) if row.problem is None]
-                found[whole] = model.predict_proba(rows[i].text for i in whole)
+                found[whole] = model.predict_proba(rows[i].values[text_column] for i in whole)
                 with atomic(piece) as temporary:
                     np.save(temporary, found)
             bar.update(len(rows))
@@ -144,85 +148,20 @@ def _label(model: SentimentModel, path: Path, target: Path, text_column: str, co
     shutil.rmtree(waiting)
 
 
-def read(path: Path, text_column: str) -> Iterator[Row]:
-    """The rows of a file, in order; a broken one with its `problem`.
+def read(path: Path, text_column: str) -> Iterator[readers.Row]:
+    """The rows of a file, in order; one without a text has that as its problem.
 
     Raises:
         UserError: the file cannot be read at all, or has no such column.
     """
-    kind = readers.extension(path.name)
-    if kind == "parquet":
-        rows = _parquet(path, text_column)
-    else:
-        rows = (_json_lines if kind == "jsonl" else _delimited)(path, text_column)
-    for row in rows:
-        if row.problem is None and not (isinstance(row.text, str) and row.text.strip()):
-            row = Row(row.place, "", row.content, f"no text in column {text_column!r}")
-        yield row
-
-
-def _delimited(path: Path, text_column: str) -> Iterator[Row]:
-    with readers.opened(path) as file:
-        reader = csv.reader(file, delimiter=readers.DELIMITERS[readers.extension(path.name)])
-        line = 1
-        try:
-            columns = next(reader, [])
-            _check_column(path, text_column, columns)
-            place = columns.index(text_column)
-            line = reader.line_num + 1
-            for fields in reader:
-                where, line = f"{path}, line {line}", reader.line_num + 1
-                if not fields:
-                    continue
-                problem = None
-                if len(fields) != len(columns):
-                    problem = f"{len(fields)} fields, expected {len(columns)}"
-                text = fields[place] if place < len(fields) else ""
-                yield Row(where, text, fields, problem)
-        except csv.Error as error:
-            raise UserError(f"{path}, line {line}: not readable as CSV ({error})") from error
-
-
-def _json_lines(path: Path, text_column: str) -> Iterator[Row]:
-    seen = False
-    with readers.opened(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            place, content = f"{path}, line {number}", line.rstrip("\r\n")
-            try:
-                content = json.loads(content)
-            except (ValueError, RecursionError) as error:
-                yield Row(place, "", content, f"not readable as JSON ({error})")
-                continue
-            if not isinstance(content, dict):
-                yield Row(place, "", content, "no JSON object")
-                continue
-            seen = seen or text_column in content
-            yield Row(place, content.get(text_column), content)
-    if not seen:
-        _check_column(path, text_column, [])
-
-
-def _parquet(path: Path, text_column: str) -> Iterator[Row]:
     try:
-        with pq.ParquetFile(path) as file:
-            _check_column(path, text_column, file.schema_arrow.names)
-            number = 0
-            for batch in file.iter_batches(PIECE, columns=[text_column]):
-                for text in batch.column(0).to_pylist():
-                    number += 1
-                    yield Row(f"{path}, row {number}", text, None)
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: not readable as Parquet ({str(error)[:200]})") from error
-
-
-def _check_column(path: Path, text_column: str, columns: list[str]) -> None:
-    if columns.count(text_column) != 1:
-        found = f"; it has {', '.join(map(str, columns))}" if columns else ""
-        raise UserError(
-            f"{path}: no column {text_column!r}{found}; name the column with --text-column"
-        )
+        for row in readers.rows(path, [text_column]):
+            text = row.values.get(text_column)
+            if row.problem is None and not (isinstance(text, str) and text.strip()):
+                row = row._replace(problem=f"no text in column {text_column!r}")
+            yield row
+    except readers.MissingColumn as error:
+        raise UserError(f"{error}; name the column with --text-column") from error
 
 
 def _names(columns: Iterable[str]) -> list[str]:
@@ -235,24 +174,28 @@ def _names(columns: Iterable[str]) -> list[str]:
 def _write_lines(
     path: Path, target: Path, text_column: str, predictions: Iterator[np.ndarray]
 ) -> None:
-    open_ = gzip.open if path.name.lower().endswith(".gz") else open
-    kind = readers.extension(path.name)
+    open_ = gzip.open if target.name.lower().endswith(".gz") else open
     rows = zip(read(path, text_column), predictions, strict=True)
-    with open_(target, "wt", encoding="utf-8", newline="") as file:
-        if kind == "jsonl":
+    if readers.extension(path.name) in ("json", "jsonl"):
+        # the escape of a lone surrogate is JSON's own
+        with open_(target, "wt", encoding="utf-8", errors="backslashreplace") as file:
             for row, found in rows:
                 content = row.content if isinstance(row.content, dict) else {"line": row.content}
                 added = dict(zip(_names(content), _cells(found, None), strict=True))
                 print(json.dumps(content | added, ensure_ascii=False), file=file)
-            return
-        with readers.opened(path) as header:
-            columns = next(csv.reader(header, delimiter=readers.DELIMITERS[kind]))
-        writer = csv.writer(file, delimiter=readers.DELIMITERS[kind], lineterminator="\n")
+        return
+    written = readers.Format(delimiter=",", encoding="utf-8-sig")
+    if readers.extension(path.name) != "xlsx":
+        written = readers.detect(path, [text_column])
+    columns, delimiter = readers.header(path, written), written.delimiter or ","
+    options: dict[str, Any] = {"encoding": written.encoding, "errors": "surrogateescape"}
+    with open_(target, "wt", newline="", **options) as file:
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
         writer.writerow([*columns, *_names(columns)])
         for row, found in rows:
             fields, extra = row.content[: len(columns)], row.content[len(columns) :]
             fields += [""] * (len(columns) - len(fields))
-            fields[-1] = readers.DELIMITERS[kind].join([fields[-1], *extra])  # nothing is lost
+            fields[-1] = delimiter.join([fields[-1], *extra])  # nothing is lost
             writer.writerow([*fields, *_cells(found, "")])
 
 

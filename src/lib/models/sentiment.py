@@ -71,7 +71,8 @@ class SentimentModel:
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
         """Probability of each class, float32 [n, 3]."""
         given = [texts] if isinstance(texts, str) else texts
-        found = [self._predict(piece) for piece in batched(given, PIECE)]
+        whole = (text.encode(errors="replace").decode() for text in given)  # no lone surrogates
+        found = [self._predict(piece) for piece in batched(whole, PIECE)]
         return np.concatenate([np.empty((0, len(LABELS)), np.float32), *found])
 
     def predict(self, texts: Iterable[str]) -> list[str]:

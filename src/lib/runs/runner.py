@@ -15,6 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from lib import files
 from lib.artefacts import executed_notebook, read_manifest, read_metrics
+from lib.data import examine
 from lib.errors import UserError
 from lib.metrics import metrics_table
 from lib.models import encoder
@@ -143,18 +144,28 @@ def check_inputs(params: RunParams, chosen: list[str]) -> None:
     """Everything that can be known to be wrong before a step starts.
 
     Raises:
-        UserError: a missing file, model or device, or no notebooks.
+        UserError: a missing file, model or device, no notebooks, or files of texts that cannot be
+            used, each in a line.
     """
+    problems: list[str] = []
     for name in chosen:
         step: Any = params.steps[name]
-        if hasattr(step, "device"):
-            encoder.choose_device(step.device)
-        fingerprints.external(name, step)
-        if not fingerprints.notebook_path(name).exists():
-            raise UserError(
-                f"{fingerprints.notebook_path(name)} is missing; notebooks belong to a checkout of "
-                "the repository: install it with pip install -e ."
-            )
+        try:
+            if hasattr(step, "device"):
+                encoder.choose_device(step.device)
+            if name == "01_gold_data":
+                for note in examine.examine(step, examine.FIRST)[1]:
+                    log.info("%s", note)
+            fingerprints.external(name, step)
+            if not fingerprints.notebook_path(name).exists():
+                raise UserError(
+                    f"{fingerprints.notebook_path(name)} is missing; notebooks belong to a "
+                    "checkout of the repository: install it with pip install -e ."
+                )
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
 
 
 def is_done(name: str, run_dir: Path, params: StepParams) -> bool:
