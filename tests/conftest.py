@@ -48,7 +48,11 @@ SPECIAL = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files with the longest tests first, so that no worker is left with one at the end."""
+    """The files with the longest tests first, so that no worker is left with one at the end; tests
+    for a GPU only where there is one."""
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="torch sees no GPU"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     first = ["test_pipeline.py", "test_demo.py"]
     items.sort(key=lambda item: (item.path.name not in first, item.path not in slow))

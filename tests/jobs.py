@@ -34,6 +34,7 @@ def main(checkpoint: str, out: Path) -> None:
         seed=0,
         precision="float32",
         device="cpu",
+        tokens_per_batch=40,  # less than a batch, and another number of pieces in each process
     )
     fit(encoder, texts, texts, batches, plan, out.parent / "checkpoints", supcon, lambda_metric=0.5)
     if PartialState().is_main_process:

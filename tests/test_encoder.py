@@ -169,5 +169,9 @@ def test_precision_is_what_the_hardware_multiplies(monkeypatch):
         return including_emulation
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert encoders.compute_dtype("auto", torch.device("cuda")) == torch.float32
+    gpu = torch.device("cuda")
+    assert encoders.compute_dtype("auto", gpu) == torch.float16
+    assert encoders.compute_dtype("float32", gpu) == torch.float32
+    with pytest.raises(UserError, match="precision: this GPU has no bfloat16"):
+        encoders.compute_dtype("bfloat16", gpu)
     assert asked == {"emulation": False}

@@ -39,12 +39,12 @@ def plan(**changes) -> Plan:
     return Plan(**(options | changes))
 
 
-def train(checkpoint, folder, *, supcon=False, lambda_metric=0.5, **changes):
-    """Train a tiny ModernBERT, with dropout; the encoder and its history."""
+def train(checkpoint, folder, *, supcon=False, lambda_metric=0.5, dropout=0.1, **changes):
+    """Train a tiny ModernBERT; the encoder and its history."""
     encoder = new_classifier(checkpoint, pooling="mean", max_tokens=32, seed=0)
     for module in encoder.model.modules():
         if isinstance(module, torch.nn.Dropout):
-            module.p = 0.1
+            module.p = dropout
     texts, validation = (Texts.build(encoder, toy(60, seed)) for seed in (1, 2))
     batches = LengthBatches(texts.lengths, 12, seed=0)
     options = {}

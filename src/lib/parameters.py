@@ -85,7 +85,7 @@ class ModelStepParams(StepParams):
         256, ge=8, le=8192, description="longer texts are cut; mmBERT allows 8192, e5-small 512"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the processor has it, float32 otherwise"
+        "auto", description="auto: bfloat16 where the hardware has it, else float16 on a GPU"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if present")
 
@@ -167,6 +167,14 @@ class TrainingParams(PretrainedParams):
     )
     freeze_word_embeddings: bool = Field(
         False, description="faster on a CPU: the table is most of a multilingual model"
+    )
+    tokens_per_batch: int | None = Field(
+        None,
+        ge=64,
+        description="with padding, in memory at a time; the rest of a batch follows; null: 16384",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="a fraction of the memory for a third more time, per token"
     )
     calibrate: bool = Field(
         True, description="fit a temperature on validation, so that 0.8 means right in 80%"

@@ -269,16 +269,21 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The dtype of matrix products for a `precision` parameter.
 
     `auto` takes bfloat16 where the hardware multiplies it natively: there it is 1.5x or more as
-    fast as float32, elsewhere it is emulated and slower.
+    fast as float32, elsewhere it is emulated and slower. A GPU without it takes float16.
+
+    Raises:
+        UserError: bfloat16 was asked for on a GPU that would emulate it.
     """
-    if precision != "auto":
-        return getattr(torch, precision)
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
+        if precision == "bfloat16" and not native:
+            raise UserError("precision: this GPU has no bfloat16; take auto (float16) or float32")
+        half = torch.bfloat16 if native else torch.float16
     else:
         processor = torch.cpu.get_capabilities()
         native = processor.get("avx512_bf16") or processor.get("amx_bf16")
-    return torch.bfloat16 if native else torch.float32
+        half = torch.bfloat16 if native else torch.float32
+    return half if precision == "auto" else getattr(torch, precision)
 
 
 def _is_embedded(base_model: str | Path) -> bool:

@@ -8,6 +8,7 @@ once, not at each call. Measured by tests/benchmarks/embed.py.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,7 @@ class Predictor:
         tokens_per_batch: int | None = None,
     ) -> None:
         self.model = cast(encoder.model.to(device).eval(), dtype)  # type: ignore[arg-type]
+        attend_fast(self.model, dtype, device)
         self.probe = None if encoder.probe is None else encoder.probe.to(device)
         self.pad_id, self.pooling, self.device = encoder.pad_id, encoder.pooling, device
         self.shape = encoder.last_layer.out_features, encoder.hidden_size
@@ -143,3 +145,15 @@ def cast(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
         parameter.data = parameter.data.to(dtype)
     keep_head_float32(model)
     return model
+
+
+def attend_fast(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> None:
+    """Flash attention, which skips padding and what is outside a local layer's window, in place.
+
+    It is there if the package `flash_attn` or `kernels` (which asks the hub) is; else transformers'
+    default stays, which is PyTorch's SDPA.
+    """
+    if device.type == "cuda" and dtype != torch.float32:
+        # whatever is wrong with a package that need not be there, SDPA gives the same
+        with contextlib.suppress(Exception):
+            model.set_attn_implementation("flash_attention_2")

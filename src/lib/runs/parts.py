@@ -38,6 +38,8 @@ TRAINING = (
     "learning_rate",
     "head_learning_rate",
     "freeze_word_embeddings",
+    "tokens_per_batch",
+    "gradient_checkpointing",
     "seed",
     "precision",
     "device",

@@ -1,9 +1,9 @@
 """Training of a classifier by `transformers.Trainer`: our batches, our loss, the best checkpoint.
 
 What the Trainer does not bring is here: two learning rates, batches that are given, a loss that
-sees the whole batch of all processes, evaluation in batches of like length. Everything that it
-keeps in a checkpoint (weights, optimiser, random states, history) lets a run that was interrupted
-go on with the same result.
+sees the whole batch of all processes in the memory of a part of it (`lib.training.grad_cache`),
+evaluation in batches of like length. Everything that it keeps in a checkpoint (weights, optimiser,
+random states, history) lets a run that was interrupted go on with the same result.
 """
 
 from __future__ import annotations
@@ -26,14 +26,18 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from lib import LABELS
 from lib.metrics import macro_f1
+from lib.models.batching import token_budget_batches
 from lib.models.classifier import classify
 from lib.models.encoder import Encoder, hardware
-from lib.models.inference import pad, predict
+from lib.models.inference import attend_fast, pad, predict
 from lib.training.batches import Batches, BatchSampler
+from lib.training.grad_cache import average_gradients, cached_backward
 from lib.training.losses import SupCon, cross_entropy
 
 WEIGHT_DECAY = 0.01
 WARMUP_SHARE = 0.1
+MAX_PADDING = 0.2  # share of a piece's tokens; with less, pieces are many and small
+TOKENS_PER_BATCH = 16_384  # by default: about 11 GiB of mmBERT-base's activations in bfloat16
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Plan:
     seed: int
     precision: str
     device: str
+    tokens_per_batch: int | None = None
+    gradient_checkpointing: bool = False
 
     @property
     def on(self) -> dict[str, Any]:
@@ -119,28 +125,38 @@ class LossModel(nn.Module):
         if supcon is not None and lambda_metric == 0:
             supcon.requires_grad_(False)
 
-    def forward(
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Logits float32 [n, classes], and pooled vectors float32 [n, d] if SupCon has them."""
+        logits, pooled = classify(self.classifier, input_ids, attention_mask, self.pooling)
+        if self.supcon is None:
+            return (logits.float(),)
+        return logits.float(), pooled
+
+    def loss(
         self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
+        logits: Tensor,
+        pooled: Tensor | None = None,
+        *,
         labels: Tensor,
         targets: Tensor,
         weights: Tensor,
-    ) -> dict[str, Tensor]:
-        """`loss` of the whole batch of all processes, and the own texts' `logits`."""
-        logits, pooled = classify(self.classifier, input_ids, attention_mask, self.pooling)
-        with torch.autocast(pooled.device.type, enabled=False):  # the loss stays exact
-            targets, weights, labels = map(together, (targets, weights, labels))
-            parts = {"class": cross_entropy(together(logits.float()), targets, weights)}
-            loss = self.lambda_class * parts["class"]
-            if self.supcon is not None:
-                trained = self.lambda_metric > 0
-                vectors = together(pooled if trained else pooled.detach())
-                parts["metric"] = self.supcon(vectors, labels, weights)
-                loss = loss + self.lambda_metric * parts["metric"] if trained else loss
+    ) -> Tensor:
+        """The loss of the whole batch of all processes; its parts are remembered."""
+        targets, weights, labels = map(together, (targets, weights, labels))
+        parts = {"class": cross_entropy(together(logits), targets, weights)}
+        loss = self.lambda_class * parts["class"]
+        if self.supcon is not None and pooled is not None:
+            parts["metric"] = self.supcon(together(pooled), labels, weights)
+            if self.trains_supcon:
+                loss = loss + self.lambda_metric * parts["metric"]
         for name, value in {**parts, "steps": torch.ones(())}.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
-        return {"loss": loss, "logits": logits}
+        return loss
+
+    @property
+    def trains_supcon(self) -> bool:
+        """Whether the texts of a batch are compared; else each has a loss of its own."""
+        return self.supcon is not None and self.lambda_metric > 0
 
     def take_means(self) -> dict[str, float]:
         """Mean of each part of the loss since the last call."""
@@ -186,6 +202,7 @@ class ClassifierTrainer(Trainer):
         self.encoder, self.validation, self.plan, self.batches = encoder, validation, plan, batches
         self.losses = model
         self.on = plan.on
+        self.tokens_per_batch = plan.tokens_per_batch or TOKENS_PER_BATCH
         world = PartialState(cpu=self.on["device"].type == "cpu").num_processes
         arguments = TrainingArguments(
             output_dir=str(output_dir),
@@ -195,6 +212,7 @@ class ClassifierTrainer(Trainer):
             warmup_steps=round(plan.steps * WARMUP_SHARE),
             max_grad_norm=1.0,
             bf16=self.on["dtype"] == torch.bfloat16,
+            fp16=self.on["dtype"] == torch.float16,  # and a GradScaler, part of the checkpoint
             use_cpu=self.on["device"].type == "cpu",
             dataloader_pin_memory=self.on["device"].type != "cpu",
             eval_strategy="steps",
@@ -223,10 +241,55 @@ class ClassifierTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)
 
-    def _collate(self, texts: Texts, rows: list[int]) -> dict[str, Tensor]:
-        inputs = pad([texts.token_ids[i] for i in rows], self.encoder.pad_id, torch.device("cpu"))
+    def _collate(self, texts: Texts, rows: list[int]) -> dict[str, Any]:
+        """Pieces of texts of like length, the longest first, and what the loss needs of all."""
+        lengths = np.array([len(texts.token_ids[i]) for i in rows])
+        parts = [
+            np.asarray(rows)[part]
+            for part in token_budget_batches(lengths, self.tokens_per_batch, MAX_PADDING)
+        ]
+        cpu, order = torch.device("cpu"), np.concatenate(parts)
         arrays = {"labels": texts.labels, "targets": texts.targets, "weights": texts.weights}
-        return inputs | {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
+        about = {name: torch.from_numpy(array[order]) for name, array in arrays.items()}
+        pad_id = self.encoder.pad_id
+        return about | {
+            "pieces": [pad([texts.token_ids[i] for i in p], pad_id, cpu) for p in parts]
+        }
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> Tensor:
+        """Gradients of one batch; processes meet in `together` and at the end, nowhere else."""
+        model.train()
+        about: dict[str, Any] = self._prepare_inputs(inputs)
+        pieces = about.pop("pieces")
+        if self.losses.trains_supcon:
+            loss = cached_backward(
+                self.losses,
+                lambda logits, pooled: self.losses.loss(logits, pooled, **about),
+                pieces,
+                self.tokens_per_batch,
+                self.accelerator.backward,
+            )
+        else:
+            loss = self._accumulate(pieces, about)
+        average_gradients(self.losses)
+        return loss
+
+    def _accumulate(self, pieces: list[dict[str, Tensor]], about: dict[str, Tensor]) -> Tensor:
+        """Gradients of the cross-entropy, piece by piece, normalised over all processes' batch."""
+        sizes = [len(piece["input_ids"]) for piece in pieces]
+        # the mean over processes follows, so each counts as many times as there are
+        scale = self.losses.lambda_class * self.args.world_size / together(about["weights"]).sum()
+        targets, weights = about["targets"].split(sizes), about["weights"].split(sizes)
+        found = []
+        for piece, target, weight in zip(pieces, targets, weights, strict=True):
+            outputs = self.losses(**piece)
+            loss = cross_entropy(outputs[0], target, weight)
+            self.accelerator.backward(loss * weight.sum() * scale)
+            found.append([output.detach() for output in outputs])
+        with torch.no_grad():
+            return self.losses.loss(*map(torch.cat, zip(*found, strict=True)), **about)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> BatchSampler:
         return BatchSampler(self.batches, self.plan.steps, self.args.world_size)
@@ -308,6 +371,9 @@ def fit(
     """
     transformers.logging.set_verbosity_error()
     encoder.model.get_input_embeddings().requires_grad_(not plan.freeze_word_embeddings)
+    attend_fast(encoder.model, **plan.on)
+    if plan.gradient_checkpointing:
+        encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
     model = LossModel(encoder, supcon, **lambdas)
     trainer = ClassifierTrainer(model, encoder, train, validation, batches, plan, checkpoints)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
