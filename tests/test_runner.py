@@ -46,6 +46,16 @@ def test_wrong_step_choice_names_the_nearest(choice, named):
         runner.choose_steps(*choice)
 
 
+def test_all_problems_of_files_come_first(tmp_path, capsys):
+    (tmp_path / "a_train.csv").write_text("review,sentiment\nда,1\n", encoding="utf-8")
+    (tmp_path / "b.csv").write_bytes(b"")
+    options = ["-p", f"data_dir={tmp_path}", "-p", "base_model=nowhere"]
+    assert main(["run", LOCAL, "--outputs", str(tmp_path / "outputs"), *options]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "a_train.csv: no column 'text' and no column 'label'" in first
+    assert "b.csv: no column 'text'" in second and not (tmp_path / "outputs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

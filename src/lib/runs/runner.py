@@ -96,10 +96,15 @@ def prepare(params: RunParams, chosen: list[str], outputs: Path) -> tuple[Path, 
     """The folder of a run, and its parameters as the notebooks get them; what can be is checked.
 
     Raises:
-        UserError: see `check_inputs`.
+        UserError: see `check_inputs`; all problems of the user's files come first, a line each.
     """
     run_dir = outputs.resolve() / params.run
-    params = with_revisions(absolute_paths(params), chosen, run_dir)
+    params = absolute_paths(params)
+    if "01_gold_data" in chosen:
+        data: Any = params.steps["01_gold_data"]
+        for note in examine.examine(data, examine.FIRST)[1]:
+            log.info("%s", note)
+    params = with_revisions(params, chosen, run_dir)
     check_inputs(params, chosen)
     return run_dir, params
 
@@ -144,28 +149,18 @@ def check_inputs(params: RunParams, chosen: list[str]) -> None:
     """Everything that can be known to be wrong before a step starts.
 
     Raises:
-        UserError: a missing file, model or device, no notebooks, or files of texts that cannot be
-            used, each in a line.
+        UserError: a missing file, model or device, or no notebooks.
     """
-    problems: list[str] = []
     for name in chosen:
         step: Any = params.steps[name]
-        try:
-            if hasattr(step, "device"):
-                encoder.choose_device(step.device)
-            if name == "01_gold_data":
-                for note in examine.examine(step, examine.FIRST)[1]:
-                    log.info("%s", note)
-            fingerprints.external(name, step)
-            if not fingerprints.notebook_path(name).exists():
-                raise UserError(
-                    f"{fingerprints.notebook_path(name)} is missing; notebooks belong to a "
-                    "checkout of the repository: install it with pip install -e ."
-                )
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        raise UserError("\n".join(dict.fromkeys(problems)))
+        if hasattr(step, "device"):
+            encoder.choose_device(step.device)
+        fingerprints.external(name, step)
+        if not fingerprints.notebook_path(name).exists():
+            raise UserError(
+                f"{fingerprints.notebook_path(name)} is missing; notebooks belong to a checkout of "
+                "the repository: install it with pip install -e ."
+            )
 
 
 def is_done(name: str, run_dir: Path, params: StepParams) -> bool:
