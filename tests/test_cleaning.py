@@ -115,9 +115,13 @@ def test_what_is_hidden_in_words_does_not_make_another_text():
     assert cleaning.clean("пре\u00adкрас\u00adный \u2067день\u2069") == "прекрасный день"
 
 
-def test_a_megabyte_of_marks_takes_no_time():
+@pytest.mark.parametrize("marks", ["\u0316\u0301", "\u0487\u20d0\u1dca", "\U0001d165\U0001d16d"])
+def test_a_megabyte_of_marks_takes_no_time(marks):
+    """Of Latin and Cyrillic letters, symbols and notes: no text has more than a few in a row."""
     started = time.perf_counter()
-    cleaned = cleaning.clean("а" + "\u0316\u0301" * 500_000)
+    cleaned = cleaning.clean("а" + marks * (1_000_000 // len(marks)))
     cleaning.normalise(cleaned)
     assert time.perf_counter() - started < 5
     assert len(cleaned) <= 31
+    faces = "❤️👍🏽" * 500
+    assert cleaning.clean(faces) == faces

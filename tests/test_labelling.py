@@ -147,7 +147,7 @@ def test_a_row_that_nobody_can_read_is_not_lost(model, tmp_path):
 @pytest.mark.parametrize(("name", "result"), [("a.xlsx", "a.csv"), ("a.json", "a.jsonl")])
 def test_other_formats_come_out_as_text(model, tmp_path, name, result):
     path = tmp_path / name
-    rows = [{"id": 1, "text": "плохо \ud800"}, {"id": 2, "text": "хорошо"}]
+    rows = [{"id": 1, "text": "плохо \ud800"}, {"id": -2, "text": "хорошо", "by": "@user"}]
     if name == "a.json":
         path.write_text(json.dumps(rows), encoding="utf-8")
     else:
@@ -156,10 +156,10 @@ def test_other_formats_come_out_as_text(model, tmp_path, name, result):
     assert label_files(model, [path], tmp_path, force=True) == [out]
     if name == "a.json":
         found = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-        assert [{key: row[key] for key in ("id", "text")} for row in found] == rows
+        assert [{key: row[key] for key in row if key in rows[1]} for row in found] == rows
     else:
         found = pd.read_csv(out).to_dict("records")
-        assert [(row["id"], row["text"]) for row in found] == [(2, "хорошо")]
+        assert [(row["id"], row["text"], row["by"]) for row in found] == [(-2, "хорошо", "'@user")]
     assert all(row["label"] in LABELS for row in found)
 
 

@@ -5,6 +5,9 @@ run is Papermill's; to see what is made again, the code of the notebooks runs in
 """
 
 import csv
+import itertools
+import json
+import re
 import subprocess
 import sys
 import time
@@ -16,9 +19,11 @@ import pandas as pd
 import papermill
 import pytest
 
+import hostile
 from lib import artefacts, files
 from lib.__main__ import main
 from lib.data import tables
+from lib.data.cleaning import clean
 from lib.data.sources import SAMPLE_FILES
 from lib.parameters import APPENDICES, STEPS
 from lib.runs import fingerprints, parameter_files, parts, runner, steps
@@ -28,26 +33,39 @@ pytestmark = pytest.mark.slow
 FILE = fingerprints.PROJECT / "params" / "local.yaml"
 NOTEBOOKS = fingerprints.PROJECT / "notebooks"
 BANNER = '<p class="note banner">'
-HOSTILE = (
-    "Ужас <script>window.hacked=1</script><img src=x onerror=window.hacked=1> $x^2$ какой, "
-    "никогда больше сюда не приду и вам не советую, очень грубые продавцы"
-)
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
-    """A folder as a user has it: labelled train and test files and an unlabelled one."""
+    """A folder as a user has it: labelled train and test files, an unlabelled one, hostile ones."""
     folder = tmp_path_factory.mktemp("data")
     gold = pd.read_csv(SAMPLE_FILES[0][0], keep_default_na=False).sample(frac=1, random_state=0)
     corpus = pd.read_csv(SAMPLE_FILES[1][0], keep_default_na=False)
     gold[:150].to_csv(folder / "posts_test.csv", index=False)
     gold[150:500].to_csv(folder / "posts_train.csv", index=False)
     corpus[:400].to_csv(folder / "audited.csv", index=False)
-    hostile = pd.DataFrame({"text": [f"{HOSTILE} {i}" for i in range(3)], "label": ""})
-    pd.concat([corpus[400:600].assign(label=""), hostile]).drop(columns="source").to_csv(
-        folder / "plain.csv", index=False
-    )
+    corpus[400:600].to_csv(folder / "plain.csv", index=False, columns=["text"])
+    with (folder / "hostile_test.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["text", "label", "source"], extrasaction="ignore")
+        writer.writeheader()
+        for number, row in enumerate(gold[500:560].to_dict("records")):
+            nasty = hostile.BYTES[number % len(hostile.BYTES)]
+            row |= {"text": f"{row['text']} {nasty}", "source": nasty}
+            writer.writerow(row)
+    with (folder / f"{hostile.NAME}.jsonl").open("w", encoding="ascii") as file:
+        for number, text in enumerate(hostile_texts()):
+            nasty = hostile.FRAGMENTS[number % len(hostile.FRAGMENTS)]
+            of = {"source": nasty} if number % 3 else {}
+            print(json.dumps({"text": text, **of}), file=file)
     return folder
+
+
+def hostile_texts() -> list[str]:
+    """Each fragment in front of several texts that are Russian enough for the language check."""
+    corpus = pd.read_csv(SAMPLE_FILES[1][0], keep_default_na=False)["text"]
+    pairs = zip(corpus[600:800], corpus[800:1000], strict=True)
+    nasty = itertools.cycle(hostile.FRAGMENTS)
+    return [f"{f} {one} {other}" for f, (one, other) in zip(nasty, pairs, strict=False)]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +163,7 @@ def test_every_step_leaves_its_artefacts(run_dir):
         lines = manifest["summary"].splitlines()
         assert len(lines) == 2 and all(line in result.data["text/markdown"] for line in lines)
     gold = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
-    assert (gold["split"] == "test").sum() == 150
+    assert (gold["split"] == "test").sum() == 210
     clusters = pd.read_parquet(run_dir / "04_cluster_purity" / "clusters.parquet")
     corpus = tables.read_corpus(run_dir / "01_gold_data" / "tables" / "corpus")
     assert clusters["text_id"].tolist() == corpus["text_id"].tolist()
@@ -153,6 +171,20 @@ def test_every_step_leaves_its_artefacts(run_dir):
     leftovers = [p.name for p in run_dir.rglob(".*") if p.name not in (".parts", ".new", ".lock")]
     assert leftovers == [], "temporary files are left"
     assert not list(run_dir.rglob("checkpoint-*"))
+
+
+def test_hostile_texts_lose_nothing_and_are_no_formulas(run_dir):
+    corpus = tables.read_corpus(run_dir / "01_gold_data" / "tables" / "corpus")
+    assert {clean(text) for text in hostile_texts()} <= set(corpus["text"])
+    gold = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
+    assert {clean(nasty) for nasty in hostile.BYTES} <= set(gold["source"])
+    assert clean(hostile.NAME) in set(corpus["source"])
+    written = [*run_dir.rglob("*.csv")]
+    assert {"counts.csv", "likely_annotation_errors.csv"} <= {path.name for path in written}
+    for path in written:
+        for row in csv.reader(path.open(encoding="utf-8-sig", newline="")):
+            for cell in row:
+                assert not re.search(files.FORMULA, cell) or float(cell) < 0, f"{path}: {cell}"
 
 
 def test_audit_labels_never_reach_training(run_dir):
@@ -332,19 +364,24 @@ def test_bad_rows_end_with_status_2(row, overrides, no_kernel, tmp_path, capsys)
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["index", *STEPS])
+@pytest.mark.parametrize("name", ["index", *STEPS, "explorer"])
 def test_the_report_in_a_browser(run_dir, browser_page, name):
-    """No error, no request, all figures drawn, the hostile text shown and not run."""
+    """No error, no request, all figures drawn, hostile texts shown and not run."""
     page = browser_page.open(run_dir / "report" / f"{name}.html")
     browser_page.check()
-    interactive = {"04_cluster_purity", "06_final_eval"}
+    interactive = {"04_cluster_purity", "06_final_eval", "explorer"}
     assert browser_page.drawn() == [True] * (name in interactive)
-    assert page.locator("img").count() >= 1
+    assert page.locator("img").count() >= (name != "explorer")
+    assert page.locator("img[src=x], [onerror], [onmouseover], a[href^=javascript]").count() == 0
+    if name == "01_gold_data":
+        shown = page.inner_text("main")
+        named = [hostile.NAME, *hostile.FRAGMENTS]
+        assert not [nasty for nasty in map(clean, named) if nasty not in shown]
     if name == "04_cluster_purity":
         hovers = page.evaluate("document.querySelector('.plotly-graph-div').data.map(t => t.text)")
         texts = [text for trace in hovers for text in trace]
-        (hostile, *_) = [text for text in texts if "hacked" in text]
-        assert "&lt;script&gt;" in hostile and "<script" not in hostile and "$" not in hostile
+        assert any("&lt;script&gt;" in text for text in texts)
+        assert not re.search(r"<(?!br>)|\$", "".join(texts))
         browser_page.point(0, 0)
         page.wait_for_selector(".hoverlayer .hovertext")
         browser_page.check()

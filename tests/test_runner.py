@@ -1,6 +1,7 @@
 """The runner's choices and the command line's answers to bad input; no notebook is executed."""
 
 import inspect
+import logging
 
 import nbformat
 import pytest
@@ -146,6 +147,18 @@ def test_a_notebook_whose_process_is_killed_is_named(one_cell, tmp_path, caplog)
     assert [path.name for path in (tmp_path / "run" / "notebooks").iterdir()] == [
         "01_gold_data.failed.ipynb"
     ]
+
+
+def test_names_do_not_steer_the_terminal(tmp_path, capsys, monkeypatch):
+    """Those of files stand in messages and in the log."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    name, shown = "a\x1b]0;имя\x07\r\u202eб", r"a\x1b]0;имя\x07\r\u202eб"
+    (tmp_path / f"{name}.csv").write_text("text,label\nда,да\n", encoding="utf-8")
+    options = ["-p", f"data_dir={tmp_path}", "-p", "gold_files=['*.csv']"]
+    assert main(["run", LOCAL, "--outputs", str(tmp_path / "outputs"), *options]) == 2
+    logging.warning("not read: %s", name)
+    message = capsys.readouterr().err
+    assert message.count(shown) == 2 and not set(message) & {"\x1b", "\r", "\u202e"}
 
 
 def test_figures_are_shown_whatever_the_shell_has_set(one_cell, tmp_path, monkeypatch):

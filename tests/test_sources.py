@@ -94,6 +94,15 @@ def test_what_a_file_says_of_its_rows_may_be_a_number_or_hostile(tmp_path):
     assert found == [("0", "0"), ("чат", "neutral")]
 
 
+def test_the_name_of_a_file_is_as_hostile_as_its_texts(tmp_path):
+    write(tmp_path, "а\x1b[31mб\u202e_train.csv", "text,label\nтекст,neutral\n")
+    (row,) = read(local(tmp_path))
+    assert row["source"] == "а [31mб _train"
+    write(tmp_path, "а\udcff.csv", "text\nтекст\n")
+    with pytest.raises(UserError, match=r"'а\\udcff\.csv' is not UTF-8; rename it"):
+        read(local(tmp_path))
+
+
 @pytest.mark.parametrize("choice", ["corpus", "drop"])
 def test_unlabelled_rows_of_gold_and_test_files(tmp_path, choice):
     write(tmp_path, "a_train.csv", "text,label\nс меткой,positive\nбез метки,\n")

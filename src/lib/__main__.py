@@ -8,20 +8,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lib.errors import UserError
+from lib.errors import UserError, printable
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("papermill", "traitlets", "httpx", "huggingface_hub", "datasets", "faiss"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         return command(**options)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
@@ -231,7 +238,7 @@ def _predict(
         raise UserError("give either FILE and --out, or --text, or lines on standard input")
     try:
         for line in labelling.label_lines(SentimentModel(model), text or sys.stdin):
-            print(line, flush=True)
+            print(printable(line) if sys.stdout.isatty() else line, flush=True)
     except UnicodeDecodeError as error:
         raise UserError(f"standard input is not UTF-8 ({error.reason})") from error
     except BrokenPipeError:  # whoever reads has enough, such as head

@@ -1,4 +1,4 @@
-"""The exceptions for things the user can mend."""
+"""The exceptions for things the user can mend, and messages that a terminal only shows."""
 
 
 class UserError(Exception):
@@ -7,3 +7,11 @@ class UserError(Exception):
     The message names the file, row, column or parameter and says what to do. The command
     line prints it without a traceback and ends with status 2.
     """
+
+
+def printable(text: str) -> str:
+    """A message with names from data: what would steer a terminal is written as its escape."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )

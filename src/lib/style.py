@@ -40,6 +40,7 @@ CLUSTER_COLORS = [
 ]
 """Nine that no class has (Paul Tol's muted scheme): for clusters, and for runs side by side."""
 HOVER_CHARACTERS = 200
+LABEL_CHARACTERS = 60
 
 pio.renderers.default = "plotly_mimetype"  # JupyterLab draws it; the report has its own script
 sns.set_theme(style="whitegrid", context="notebook")
@@ -103,8 +104,11 @@ def hover_text(text: str, characters: int = HOVER_CHARACTERS) -> str:
 
 
 def plain(text: str) -> str:
-    """A text from data as a label of a static figure, where dollars would begin a formula."""
-    return str(text).replace("$", r"\$")
+    """A text from data as a label of a static figure: cut, and its dollars begin no formula."""
+    text = str(text)
+    if len(text) > LABEL_CHARACTERS:
+        text = text[: LABEL_CHARACTERS - 1] + "…"
+    return text.replace("$", r"\$")
 
 
 def map_layout(figure: go.Figure, title: str) -> go.Figure:

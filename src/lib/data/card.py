@@ -16,7 +16,7 @@ from lib.parameters import GoldDataParams
 
 MOST_SOURCES = 60  # files may name a source per row; the rest is one line
 MOST_LABELS = 20
-_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|#$~"})
+_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "`*_[]|#$~"} | {"\\": "&#92;"})
 
 
 def data_card(prepared: dict[str, Any], gold: pd.DataFrame, params: GoldDataParams) -> str:

@@ -12,7 +12,7 @@ _CONTROL = re.compile(
     r"\ud800-\udfff]"
 )
 _INSIDE_WORDS = re.compile(r"[\u00ad\u2060]")  # soft hyphen, word joiner
-_MANY_MARKS = re.compile(r"([\u0300-\u036f]{30})[\u0300-\u036f]+")
+_MAY_BE_MARKS = re.compile(r"[^\w\s\x00-\x7f]{31,}")
 _SPACE = re.compile(r"\s+")
 _STRESS = re.compile(r"[\u0300-\u036f]")  # combining marks: за́мок is замок
 _NOT_WORD = re.compile(r"[\W_]+")
@@ -20,7 +20,8 @@ _ESCAPED_AMPERSANDS = re.compile(
     r"&(?:amp;?|AMP;?|#0*38(?:;|(?!\d))|#[xX]0*26(?:;|(?![\da-fA-F])))+"
 )
 MOST_ESCAPES = 16
-LONG = 1000  # characters; longer runs of combining marks are cut: NFC takes time squared for them
+LONG = 1000  # characters; longer texts lose marks: NFC takes time squared for many in a row
+MOST_MARKS = 30  # combining ones in a row
 
 
 def clean(text: str) -> str:
@@ -36,8 +37,17 @@ def clean(text: str) -> str:
     if not text.isprintable():  # most texts are, and looking is cheaper than searching
         text = _CONTROL.sub(" ", _INSIDE_WORDS.sub("", text))
     if len(text) > LONG:
-        text = _MANY_MARKS.sub(r"\1", text)
+        text = _MAY_BE_MARKS.sub(_without_many_marks, text)
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _without_many_marks(found: re.Match[str]) -> str:
+    kept, marks = [], 0
+    for character in found[0]:
+        marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
+        if marks <= MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)
 
 
 def normalise(text: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lib import LABELS
 from lib.data import readers, sources
+from lib.data.cleaning import clean
 from lib.data.gold import no_class
 from lib.data.registry import NOTHING, Source, classes_of
 from lib.data.sources import Portion, left_out, plain_label, shortened, texts_of
@@ -86,7 +87,7 @@ def examine(params: GoldDataParams, most: int | None = None) -> tuple[list[Porti
         raise UserError("\n".join(problems))
     if rest := left_out(params, found):
         notes.append(f"not read: {shortened(rest)}")
-    return found, notes
+    return found, [clean(note) for note in notes]
 
 
 def _look(portion: Portion, most: int | None) -> _Look:

@@ -66,7 +66,7 @@ class Portion:
                 original, label = _label(source, classes, place, row)
                 origin = source.name
                 if source.says_origin:
-                    origin = _given(row, source.origin_column) or readers.stem(self.name)
+                    origin = _given(row, source.origin_column) or clean(readers.stem(self.name))
                     original = _given(row, "original_label") or original
                 role: str = self.role
                 split = None
@@ -238,6 +238,9 @@ def _listed(folder: Path, patterns: Iterable[str]) -> list[str]:
     """Files of a folder, and its folders as `NAME/`; those inside only if a pattern has a `/`."""
     deep = any("/" in pattern for pattern in patterns)
     paths = sorted(folder.rglob("*") if deep else folder.iterdir())
+    for path in paths:
+        if re.search(r"[\ud800-\udfff]", path.name):
+            raise UserError(f"{folder}: the name {path.name!r} is not UTF-8; rename it")
     found = [(path, path.relative_to(folder)) for path in paths]
     return [
         f"{name.as_posix()}{'' if path.is_file() else '/'}"

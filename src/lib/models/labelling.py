@@ -1,17 +1,19 @@
 """`python -m lib predict`: a file comes out as it went in, with the model's labels beside it.
 
-A spreadsheet comes out as CSV, an array as JSON lines, a zip file unpacked. The file is read three
-times, never whole: once to check it, once to predict, once to write the result. Predictions wait
-beside the result in pieces of PIECE rows, so an interrupted call goes on where it was, and the
-result appears whole or not at all.
+A spreadsheet comes out as CSV (with an apostrophe before what would be a formula there), an array
+as JSON lines, a zip file unpacked. The file is read three times, never whole: once to check it,
+once to predict, once to write the result. Predictions wait beside the result in pieces of PIECE
+rows, so an interrupted call goes on where it was, and the result appears whole or not at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ from lib import LABELS
 from lib.data import readers
 from lib.data.spreadsheets import split_sheet
 from lib.errors import UserError
-from lib.files import atomic, digest, read_json, write_json
+from lib.files import FORMULA, atomic, digest, read_json, write_json
 from lib.models.batching import batched
 from lib.models.sentiment import PIECE, SentimentModel
 
@@ -191,12 +193,21 @@ def _write_lines(
     options: dict[str, Any] = {"encoding": written.encoding, "errors": "surrogateescape"}
     with open_(target, "wt", newline="", **options) as file:
         writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-        writer.writerow([*columns, *_names(columns)])
+        safe = _no_formula if readers.extension(path.name) == "xlsx" else str
+        writer.writerow([*map(safe, columns), *_names(columns)])
         for row, found in rows:
             fields, extra = row.content[: len(columns)], row.content[len(columns) :]
             fields += [""] * (len(columns) - len(fields))
             fields[-1] = delimiter.join([fields[-1], *extra])  # nothing is lost
-            writer.writerow([*fields, *_cells(found, "")])
+            writer.writerow([*map(safe, fields), *_cells(found, "")])
+
+
+def _no_formula(cell: str) -> str:
+    """What was no formula in a spreadsheet is none in CSV; numbers stay."""
+    with contextlib.suppress(ValueError):
+        float(cell)
+        return cell
+    return f"'{cell}" if re.search(FORMULA, cell) else cell
 
 
 def _write_parquet(path: Path, target: Path, predictions: Iterator[np.ndarray]) -> None:
