@@ -16,12 +16,11 @@ from lib.runs import fingerprints
 pytestmark = pytest.mark.slow
 
 SMALLER = {
-    "max_gold_train": 200,
+    "max_gold_train": 150,
     "max_corpus": 25,  # of each of eight sources
     "max_tokens": 48,
     "02_base_classifier.epochs": 2,
     "min_purity": 0.0,
-    "linear_probe": "true",  # by default off: with the demo's gold texts the base knows better
     "05_metric_learning.steps": 2,
     "05_metric_learning.evaluations": 1,
     "lambda_metric": "[0.5]",
@@ -60,8 +59,6 @@ def test_demo(demo):
     assert min(scores["base"], scores["final"]) > 0.35, scores  # the largest class alone: 0.18
     manifest = artefacts.read_manifest(run_dir, "01_gold_data")
     assert manifest["commit"] == fingerprints.commit()
-    opinions = artefacts.executed_notebook(run_dir, "03_embed_corpus").read_text(encoding="utf-8")
-    assert all(f">{name}</td>" in opinions for name in ("base", "probe", "mean"))
 
 
 @pytest.mark.browser

@@ -101,7 +101,7 @@ def test_overrides_win(override, step, name, value):
     assert run.run == "mine"
 
 
-@settings(max_examples=50)
+@settings(max_examples=15)
 @example("1e3")
 @given(st.text())
 def test_printed_parameters_load_again(text):

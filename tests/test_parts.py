@@ -26,7 +26,7 @@ class Recorder:
 @pytest.fixture
 def given(monkeypatch):
     """Overrides -> part -> all that it is given."""
-    manifest = {"parameters": {"clusters": 7}}
+    manifest = {"parameters": {"clusters": 7, "cluster_space": "base_classifier"}}
     monkeypatch.setattr(parts, "read_manifest", lambda *_: manifest)
 
     def given(*overrides):

@@ -79,6 +79,7 @@ def overrides(tiny_checkpoint, data_dir) -> list[str]:
         "evaluations_per_epoch=1",
         "pooling=cls",
         "freeze_word_embeddings=false",
+        "linear_probe=true",  # and the space of the clusters is the pretrained encoder's
         "shard_size=150",
         "pca_dimensions=8",
         "clusters=6",
@@ -150,6 +151,11 @@ def copied(run_dir, tmp_path) -> Path:
     """The run in a folder of its own, where a test may change it."""
     files.link_tree(run_dir, tmp_path / "outputs" / "tiny")
     return tmp_path / "outputs" / "tiny"
+
+
+def test_the_second_opinion_is_shown(run_dir):
+    opinions = artefacts.executed_notebook(run_dir, "03_embed_corpus").read_text(encoding="utf-8")
+    assert all(f">{name}</td>" in opinions for name in ("base", "probe", "mean"))
 
 
 def test_every_step_leaves_its_artefacts(run_dir):

@@ -1,8 +1,8 @@
 """mmBERT's configurations with random weights and a small vocabulary through steps 02, 03 and 05.
 
-Both have all their layers, two steps each and texts of up to 64 tokens. One text of 8,192 tokens
-takes part at mmBERT-small's width in the first two of its 22 layers, a global and a local one, and
-one step each: with all of them, one forward pass takes more than a minute on a slow core.
+Both have all their layers, two steps each and texts of up to 64 tokens. A text of 8,192 tokens
+takes part in a narrow model of three layers, a global and two local ones: at full width and depth
+one forward pass takes more than a minute on a slow core.
 """
 
 import numpy as np
@@ -26,20 +26,21 @@ from test_trainer import toy
 
 pytestmark = pytest.mark.slow
 ON = {"precision": "float32", "device": "cpu"}
-WIDTHS = {"base": (768, 12), "small": (384, 6)}  # github.com/JHU-CLSP/mmBERT, configs/
+# hidden_size, heads, intermediate_size, layers; of mmBERT: github.com/JHU-CLSP/mmBERT, configs/
+SHAPES = {"base": (768, 12, 1152, 22), "small": (384, 6, 1152, 22), "narrow": (64, 1, 96, 3)}
 LONG = 8192
 
 
-def checkpoint(folder, size: str, layers: int) -> str:
+def checkpoint(folder, size: str) -> str:
     """A random mmBERT with the tests' vocabulary."""
     tokenizer = tiny_tokenizer()
     tokenizer.model_max_length = LONG
-    hidden, heads = WIDTHS[size]
+    hidden, heads, intermediate, layers = SHAPES[size]
     config = ModernBertConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         num_attention_heads=heads,
-        intermediate_size=1152,
+        intermediate_size=intermediate,
         num_hidden_layers=layers,
         global_attn_every_n_layers=3,
         local_attention=128,
@@ -58,11 +59,9 @@ def checkpoint(folder, size: str, layers: int) -> str:
     return str(folder / "mmbert")
 
 
-@pytest.mark.parametrize(
-    ("size", "layers", "longest"), [("base", 22, 64), ("small", 22, 64), ("small", 2, LONG)]
-)
-def test_steps_02_03_and_05(size, layers, longest, tmp_path):
-    start = checkpoint(tmp_path, size, layers)
+@pytest.mark.parametrize(("size", "longest"), [("base", 64), ("small", 64), ("narrow", LONG)])
+def test_steps_02_03_and_05(size, longest, tmp_path):
+    start = checkpoint(tmp_path, size)
     gold = pd.concat([toy(6, 1).assign(split="train"), toy(3, 2).assign(split="validation")])
     gold = gold.assign(text_id=[f"g{i}" for i in range(9)])
     gold.iloc[0, gold.columns.get_loc("text")] = "ужасно " * longest
@@ -70,12 +69,13 @@ def test_steps_02_03_and_05(size, layers, longest, tmp_path):
     (tmp_path / "corpus").mkdir()
     corpus = toy(4, 3).assign(text_id=[f"{i:016x}" for i in range(4)])
     corpus.loc[0, "text"] = "спасибо " * longest
-    table = corpus.drop(columns="label").assign(source="made up", audit_label=None)
+    table = corpus.drop(columns="label").assign(source="made up", audit_label=pd.NA)
     write_corpus(table, tmp_path / "corpus" / "part-00000.parquet")
-    steps = 1 if longest == LONG else 2
+    steps = 2
     training = OPTIONS["training"] | {"steps": steps, "evaluations": 1}
     training["gradient_checkpointing"] = longest < LONG
     about = {"base_model": start, "base_revision": None, "start_model": None, "calibrate": False}
+    about["decision_bias"] = False
     about |= {"epochs": steps, "batch_size": 6, "evaluations_per_epoch": 1, "max_tokens": longest}
     of_02 = {k: v for k, v in training.items() if k not in ("steps", "evaluations")}
     folders = {name: tmp_path / name for name in ("02", "03", "05")}
@@ -92,6 +92,8 @@ def test_steps_02_03_and_05(size, layers, longest, tmp_path):
         corpus=tmp_path / "corpus",
         model=folders["02"],
         probe=None,
+        linear_probe=False,
+        cluster_space="base_classifier",
         max_tokens=longest,
         shard_size=10,
         tokens_per_batch=None,
@@ -115,6 +117,7 @@ def test_steps_02_03_and_05(size, layers, longest, tmp_path):
         folders["05"],
         lambda_metric=0.5,
         gold=tmp_path / "gold.parquet",
+        corpus=tmp_path / "corpus",
         gold_clusters=tmp_path / "gold_clusters.parquet",
         pseudo=tmp_path / "pseudo.parquet",
         kmeans=tmp_path / "kmeans.npz",

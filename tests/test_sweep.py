@@ -179,7 +179,11 @@ def compared(write, monkeypatch, tmp_path):
 def test_one_row_per_point_and_data_set(compared, tmp_path):
     sweep.write(compared, tmp_path)
     table = pd.read_csv(tmp_path / "comparison.csv").set_index(["point", "dataset", "split"])
-    assert len(table) == 6 * 4  # gold test, all audit texts, two audit sources
+    assert len(table) == 6 * 5  # gold test, all audit texts, two audit sources and their mean
+    for point in compared.points:
+        values = table.loc[point.name]["macro_f1"]
+        both = values[["а", "б"]].mean()
+        assert values["mean over other domains"].item() == pytest.approx(both, abs=1e-5)
     for point in compared.points:
         frame = made_up(point, "test").query("split == 'test'")
         row = table.loc[point.name, "gold", "test"]
@@ -206,7 +210,7 @@ def test_means_over_seeds(compared, tmp_path, capsys):
     sweep.write(compared, tmp_path)
     points = pd.read_csv(tmp_path / "comparison.csv").query("dataset == 'gold'")
     table = pd.read_csv(tmp_path / "seeds.csv").set_index(["variant", "dataset"])
-    assert len(table) == 2 * 4 and set(table["seeds"]) == {3}
+    assert len(table) == 2 * 5 and set(table["seeds"]) == {3}
     row = table.loc["full", "gold"]
     for name in ("macro_f1", "difference"):
         values = points.loc[points["variant"] == "full", name]

@@ -142,6 +142,7 @@ def base_options(rate=2e-3, **changes):
     training |= {"freeze_word_embeddings": False, "precision": "float32", "device": "cpu"}
     options = {"base_revision": None, "start_model": None, "pooling": "mean", "max_tokens": 32}
     options |= {"epochs": 2, "batch_size": 12, "evaluations_per_epoch": 2, "calibrate": True}
+    options["decision_bias"] = False
     return options | {"training": training} | changes
 
 

@@ -208,7 +208,7 @@ def local_files(
 
 def left_out(params: GoldDataParams, found: Iterable[Portion]) -> list[str]:
     """What is in data_dir and is not read: files, folders, sheets."""
-    if not params.data_dir:
+    if not params.data_dir or not _folder(params).is_dir():  # no source that needs it
         return []
     read = {p.name for p in found if isinstance(p.part, Path) and p.source.name != "sample"}
     patterns = [*params.gold_files, *params.test_files, *params.corpus_files]

@@ -43,7 +43,7 @@ from lib import files, metrics
 from lib.artefacts import read_metrics
 from lib.errors import UserError
 from lib.evaluation import single
-from lib.evaluation.comparison import ALL_AUDIT
+from lib.evaluation.comparison import ALL_AUDIT, DOMAINS, LEAST_TEXTS
 from lib.runs import parameter_files, parts, runner, steps
 from lib.runs.parameter_files import RunParams, value_to_yaml
 from lib.runs.steps import Step
@@ -51,7 +51,7 @@ from lib.runs.steps import Step
 log = logging.getLogger(__name__)
 
 SPLITS = {"validation": ["validation", "audit validation"], "test": ["test", "audit"]}
-BOOTSTRAP = {"samples": 2000, "seed": 0}
+SAMPLES = 2000
 DATA = ["dataset", "split"]
 MACRO_F1 = metrics.METRICS["macro_f1"]
 STATISTICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -199,7 +199,7 @@ def write(sweep: Sweep, folder: Path) -> pd.DataFrame:
     for name, keys in {"comparison": ["point", "variant", *sweep.grid], **seeds}.items():
         table = summary(texts, keys)
         files.write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
-    table = table[table["dataset"].isin(["gold", ALL_AUDIT])]
+    table = table[table["dataset"].isin(["gold", DOMAINS, ALL_AUDIT])]
     shown = table[[*sweep.axes, *DATA, "seeds"]].copy()
     for name, kind in itertools.product(STATISTICS, ("", "_texts")):
         shown[name + kind] = metrics.interval_texts(table, name, name + kind)
@@ -258,46 +258,54 @@ def summary(texts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     Args:
         texts: of `collect`.
     Returns:
-        keys, dataset, split, seeds (number), kept_share, texts, and for each of STATISTICS its mean
+        keys, dataset (also DOMAINS: the mean over the sources of audit texts), split, seeds
+        (number), kept_share, texts, and for each of STATISTICS its mean
         with _low and _high over seeds (NaN with one) and _texts_low and _texts_high over texts.
     """
+    cells = [(cell, [part]) for cell, part in texts.groupby([*keys, *DATA], sort=False)]
+    of_source = texts["split"].str.startswith("audit") & (texts["dataset"] != ALL_AUDIT)
+    for cell, part in texts[of_source].groupby([*keys, "split"], sort=False):
+        sizes = part.groupby(["dataset", "point"]).size().groupby("dataset").min()
+        large = sizes.index[sizes >= LEAST_TEXTS]
+        if len(large):
+            parts = [part[part["dataset"] == source] for source in large]
+            cells.append(((*cell[:-1], DOMAINS, cell[-1]), parts))
     rows = []
-    for cell, part in texts.groupby([*keys, *DATA], sort=False):
+    for cell, parts in cells:
         row = dict(zip([*keys, *DATA], cell, strict=True))
-        points = part.groupby("point")
+        points = parts[0].groupby("point")
         row |= {"seeds": len(points), "kept_share": points["kept_share"].first().mean()}
-        row["texts"] = points.size().mean()
+        row["texts"] = sum(map(len, parts)) / len(points)
         for name, statistic in STATISTICS.items():
-            paired = part.dropna(subset="reference") if name == "difference" else part
-            values, low, high = over_texts(paired, statistic)
+            paired = [p.dropna(subset="reference") if name == "difference" else p for p in parts]
+            found = np.mean([over_texts(p, statistic, i) for i, p in enumerate(paired)], axis=0)
             columns = (name, f"{name}_low", f"{name}_high")
-            row |= dict(zip(columns, metrics.t_interval(values), strict=True))
-            row |= {f"{name}_texts_low": low, f"{name}_texts_high": high}
+            row |= dict(zip(columns, metrics.t_interval(found[:, 0]), strict=True))
+            ends = np.quantile(found[:, 1:].mean(0), [0.025, 0.975]) if len(found) else [np.nan] * 2
+            row |= {f"{name}_texts_low": ends[0], f"{name}_texts_high": ends[1]}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def over_texts(
-    texts: pd.DataFrame, statistic: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, float, float]:
-    """A statistic of each point, float [points], and the 95% interval over texts of their mean.
+    texts: pd.DataFrame, statistic: Callable[[np.ndarray], np.ndarray], stream: int
+) -> np.ndarray:
+    """A statistic of each point and its resamples over texts: float [points, 1 + resamples].
 
     Texts that all points treat alike are interchangeable, so a resample is a multinomial draw over
     the kinds of texts that there are, as in `lib.metrics`. A text that a point does not have
     (another split) counts only where it is.
 
     Args:
-        texts: rows of `collect` of one data set.
+        texts: rows of `collect` of one data set; stream: of random numbers, another one for each.
     """
     if texts.empty:
-        return np.empty(0), float("nan"), float("nan")
+        return np.empty((0, 1 + SAMPLES))
     k = metrics.K
     cell = (texts["label"] * k + texts["reference"].fillna(0)) * k + texts["predicted"]
     of_text = cell.set_axis(pd.MultiIndex.from_frame(texts[["text_id", "nth", "point"]])).unstack()
     kinds, counts = np.unique(of_text.fillna(-1).astype(int), axis=0, return_counts=True)
-    drawn = np.vstack([counts, metrics.resample(counts, **BOOTSTRAP)]).astype(float)
+    drawn = np.vstack([counts, metrics.resample(counts, SAMPLES, [0, stream])]).astype(float)
     one_hot = kinds.T[:, :, None] == np.arange(k**3)  # [points, kinds, cells]
     cubes = (drawn @ one_hot.astype(float)).reshape(len(one_hot), -1, k, k, k)
-    values = statistic(cubes)  # [points, 1 + resamples]: first that of the texts themselves
-    low, high = np.quantile(values[:, 1:].mean(0), [0.025, 0.975])
-    return values[:, 0], float(low), float(high)
+    return statistic(cubes)
