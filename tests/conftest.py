@@ -99,7 +99,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Directory of a two-layer ModernBERT with random weights, in Hugging Face format."""
-    directory = tmp_path_factory.mktemp("models") / "tiny-modernbert"
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny-modernbert")
+
+
+def write_tiny_checkpoint(directory: Path) -> str:
+    """See `tiny_checkpoint`."""
     tokenizer = tiny_tokenizer()
     settings = {
         "vocab_size": len(tokenizer),

@@ -11,9 +11,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from lib import LABELS
 from lib.data import corpus, sources, staging, tables
 from lib.data.cleaning import clean
 from lib.data.sources import SAMPLE_DIR
+from lib.errors import UserError
 from lib.parameters import GoldDataParams
 from made_up import (
     CLASSES,
@@ -274,6 +276,27 @@ def test_killed_and_started_again_it_ends_the_same(tmp_path, kill_at):
     assert files_of(directory) == files_of(tmp_path / "whole")
     assert again == whole
     assert run_parts(directory)[1] == []  # it is done
+
+
+def test_a_file_that_changes_while_it_is_read_leaves_nothing(tmp_path):
+    file = tmp_path / "a_train.csv"
+    lines = [f"текст{i} слово{i * i},{LABELS[i % 3]}" for i in range(60)]
+    file.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    params = GoldDataParams(sources=["local"], data_dir=str(tmp_path), local_labels="names")
+    given = {"parameters": params.model_dump(mode="json"), "contents": sources.fingerprint(params)}
+    write_part = staging.write_part
+
+    def changing(*arguments):
+        write_part(*arguments)
+        file.write_text("text,label\n", encoding="utf-8")
+
+    (tmp_path / "out").mkdir()
+    with (
+        mock.patch.object(staging, "write_part", changing),
+        pytest.raises(UserError, match=r"local: a_train\.csv \(gold\): changed while it was re"),
+    ):
+        corpus.prepare(tmp_path / "out", **given)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 # --- files -----------------------------------------------------------------------------------

@@ -149,6 +149,12 @@ def test_a_notebook_whose_process_is_killed_is_named(one_cell, tmp_path, caplog)
     ]
 
 
+@pytest.mark.parametrize("error", ["OSError(28, 'No space left on device')", "ValueError('x')"])
+def test_a_full_disk_is_named(one_cell, caplog, error):
+    assert not one_cell(f"raise {error}")
+    assert ("the disk is full: free space" in caplog.text) == ("space" in error)
+
+
 def test_names_do_not_steer_the_terminal(tmp_path, capsys, monkeypatch):
     """Those of files stand in messages and in the log."""
     monkeypatch.setattr(logging.root, "handlers", [])

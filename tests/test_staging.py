@@ -90,6 +90,14 @@ def test_what_a_killed_write_has_left_is_no_part(tmp_path):
     assert content(stage([many(10)], tmp_path)) == content(stage([many(10)], tmp_path / "other"))
 
 
+def test_after_a_damaged_part_all_is_read_anew(tmp_path, capsys):
+    whole = content(stage([many(10)], tmp_path / "whole"))
+    (_, part, _) = stage([many(10)], tmp_path / "work")
+    part.write_bytes(part.read_bytes()[:-9])
+    assert content(stage([many(10)], tmp_path / "work")) == whole
+    assert f"{part} is damaged" in capsys.readouterr().out
+
+
 def test_a_part_without_a_usable_text(tmp_path):
     frame = table(["", "x", "скажи", "хорошо"], source="s")
     frame["role"] = ["corpus", "corpus", "unlabelled", "unlabelled"]

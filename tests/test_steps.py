@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -153,14 +154,33 @@ def test_a_part_that_is_killed_when_done_is_not_lost(tmp_path, function, monkeyp
     assert (made / "result.json").exists()
 
 
-def test_a_part_without_one_of_its_files_is_made_again(tmp_path, function):
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("file", ["model/result.json", ".parts/model.json"])
+@pytest.mark.parametrize("harm", [truncate, Path.unlink])
+def test_a_part_that_is_not_whole_is_made_again(tmp_path, function, caplog, file, harm):
     step = steps.open_step(ONE, tmp_path, SAMPLE)
     step.make("model", function, epochs=3)
     step.finish([], "done")
-    (tmp_path / ONE / "model" / "result.json").unlink()
+    whole = (tmp_path / ONE / "model" / "result.json").read_bytes()
+    harm(tmp_path / ONE / file)
+    assert not steps.is_current(ONE, tmp_path, SAMPLE) and f"{ONE}/{file} is " in caplog.text
     step = steps.open_step(ONE, tmp_path, SAMPLE)
-    assert (step.make("model", function, epochs=3) / "result.json").exists()
+    assert (step.make("model", function, epochs=3) / "result.json").read_bytes() == whole
     assert function.calls == 2
+
+
+@pytest.mark.parametrize("file", ["gold.parquet", "manifest.json"])
+def test_a_step_with_a_cut_file_is_not_current(tmp_path, caplog, file):
+    complete(ONE, tmp_path, content="a text")
+    assert steps.is_current(ONE, tmp_path, SAMPLE)
+    truncate(tmp_path / ONE / file)
+    assert not steps.is_current(ONE, tmp_path, SAMPLE)
+    assert f"{ONE}/{file} is damaged" in caplog.text
+    complete(ONE, tmp_path, content="a text")
+    assert steps.is_current(ONE, tmp_path, SAMPLE)
 
 
 def test_a_run_beside_that_is_replaced_meanwhile_is_not_taken(tmp_path, function, monkeypatch):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lib.files import lengths
 from lib.models.encoder import load_classifier, new_classifier
 from lib.models.inference import predict
 from lib.training import base, trainer
@@ -90,6 +91,31 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train(tiny_checkpoint, tmp_path / "parts", supcon=supcon)
     resumed, again = train(tiny_checkpoint, tmp_path / "parts", supcon=supcon)
+    assert torch.equal(weights(resumed), weights(whole))
+    pd.testing.assert_frame_equal(again, history)
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json", trainer.WHOLE])
+def test_half_a_checkpoint_is_left_out(tiny_checkpoint, tmp_path, monkeypatch, capsys, file):
+    """As a kill leaves it while it is written."""
+    whole, history = train(tiny_checkpoint, tmp_path / "whole")
+    write = trainer.write_json
+
+    def killed(path, value):
+        if path.parent.name == "checkpoint-8":
+            raise KeyboardInterrupt
+        write(path, value)
+
+    monkeypatch.setattr(trainer, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_checkpoint, tmp_path / "parts")
+    monkeypatch.undo()
+    last = tmp_path / "parts" / "checkpoint-8"
+    if file != trainer.WHOLE:
+        write(last / trainer.WHOLE, lengths(last))
+        (last / file).write_bytes((last / file).read_bytes()[:20])
+    resumed, again = train(tiny_checkpoint, tmp_path / "parts")
+    assert "training goes on without checkpoint-8" in capsys.readouterr().out
     assert torch.equal(weights(resumed), weights(whole))
     pd.testing.assert_frame_equal(again, history)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from lib.errors import UserError, printable
+from lib.errors import DISK_FULL, UserError, printable
 
 
 class _Printable(logging.Formatter):
@@ -25,8 +27,14 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("papermill", "traitlets", "httpx", "huggingface_hub", "datasets", "faiss"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as after Ctrl-C
     try:
         return command(**options)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(printable(f"error: {error}; {DISK_FULL}"), file=sys.stderr)
+        return 2
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2

@@ -7,10 +7,13 @@ everything that it read from earlier steps (`inputs`).
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from lib.files import digest, read_json
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
@@ -20,9 +23,13 @@ Manifest = dict[str, Any]
 
 
 def read_manifest(run_dir: Path, step: str) -> Manifest | None:
-    """The manifest of a complete step, None if the step is not complete."""
+    """The manifest of a complete step, None if the step is not complete or its manifest damaged."""
     path = Path(run_dir) / step / MANIFEST
-    return read_json(path) if path.exists() else None
+    try:
+        return read_json(path) if path.exists() else None
+    except ValueError as error:
+        log.warning("%s is damaged (%s): the step counts as not complete", path, error)
+        return None
 
 
 def read_metrics(run_dir: Path, step: str) -> list[dict[str, Any]]:

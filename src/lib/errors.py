@@ -1,5 +1,7 @@
 """The exceptions for things the user can mend, and messages that a terminal only shows."""
 
+DISK_FULL = "the disk is full: free space, the same command goes on from here"
+
 
 class UserError(Exception):
     """Bad input, a bad parameter or something missing on this machine.

@@ -132,6 +132,28 @@ def folder_digests(folder: Path) -> dict[str, str]:
     }
 
 
+def lengths(folder: Path) -> dict[str, int]:
+    """Path in the folder -> bytes, for all files in it."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+
+
+def damage(folder: Path, expected: dict[str, int]) -> str | None:
+    """The files of a folder that are missing or have another length, in words; None: all whole.
+
+    Args:
+        expected: of `lengths`.
+    """
+    found = []
+    for file, size in expected.items():
+        path = folder / file
+        if not path.exists():
+            found.append(f"{path} is missing")
+        elif (length := path.stat().st_size) != size:
+            found.append(f"{path} is damaged: {length:,} of {size:,} bytes")
+    return "; ".join(found) or None
+
+
 def write_csv(path: Path, frames: Iterable[pd.DataFrame]) -> int:
     """Write frames with the same columns as one CSV file for people, atomically.
 

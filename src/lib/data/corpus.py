@@ -30,7 +30,9 @@ from lib.data.cleaning import normalise
 from lib.data.counts import NEAR, count
 from lib.data.examine import examine
 from lib.data.gold import RANKS, build_gold
+from lib.data.sources import fingerprint
 from lib.data.tables import GOLD_COLUMNS, write_corpus
+from lib.errors import UserError
 from lib.files import read_json, write_json, write_parquet
 from lib.parameters import GoldDataParams
 
@@ -47,7 +49,7 @@ def prepare(folder: Path, *, parameters: dict[str, Any], contents: dict[str, str
         parameters: of `lib.parameters.GoldDataParams`.
         contents: as `lib.data.sources.fingerprint` gives them.
     Raises:
-        UserError: bad input, or a class without texts in a split.
+        UserError: bad input, a file that changed meanwhile, or a class without texts in a split.
     """
     work, commits = folder / WORK, folder / WORK / staging.COMMITS
     for path in folder.rglob(".*"):  # of a write that was killed
@@ -56,6 +58,13 @@ def prepare(folder: Path, *, parameters: dict[str, Any], contents: dict[str, str
         params = GoldDataParams(**parameters)
         portions, notes = examine(params)
         parts = staging.stage(portions, work, params.seed)
+        now = fingerprint(params)
+        if changed := [name for name, known in contents.items() if now.get(name, known) != known]:
+            shutil.rmtree(work)  # of both states
+            raise UserError(
+                f"{', '.join(changed)}: changed while it was read; when it is complete, the same "
+                "command reads it anew"
+            )
         rows = pd.concat([staging.read_rows(part, "gold") for part in parts], ignore_index=True)
         signatures = np.concatenate([staging.read_signatures(part, "gold") for part in parts])
         gold, gold_fates = build_gold(rows, signatures, params)

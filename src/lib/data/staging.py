@@ -8,6 +8,7 @@ after the last part.
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,6 +40,13 @@ def stage(portions: Iterable[sources.Portion], work: Path, seed: int) -> list[Pa
     Raises:
         UserError: bad input, or the hub cannot be reached.
     """
+    for part in sorted(work.glob("[0-9]*.parquet")):
+        try:
+            pq.read_metadata(part)
+        except pa.ArrowInvalid as error:
+            tqdm.write(f"{part} is damaged ({error}); all files are read anew")
+            shutil.rmtree(work)
+            break
     with tqdm(desc="reading and cleaning", unit="text") as bar:
         for number, portion in enumerate(portions):
             done = work / f"{number:04d}.done"

@@ -16,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 from lib import files
 from lib.artefacts import executed_notebook, read_manifest, read_metrics
 from lib.data import examine
-from lib.errors import UserError
+from lib.errors import DISK_FULL, UserError
 from lib.metrics import metrics_table
 from lib.models import encoder
 from lib.parameters import APPENDICES, STEPS, StepParams
@@ -168,7 +168,11 @@ def is_done(name: str, run_dir: Path, params: StepParams) -> bool:
     path = executed_notebook(run_dir, name)
     if not path.exists() or not steps.is_current(name, run_dir, params):
         return False
-    shown = files.read_json(path)["metadata"].get("manifest")
+    try:
+        shown = files.read_json(path)["metadata"].get("manifest")
+    except ValueError:
+        log.warning("%s is damaged; %s makes it again", path, name)
+        return False
     return shown == files.digest(read_manifest(run_dir, name))
 
 
@@ -202,6 +206,8 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
             running.unlink(missing_ok=True)
             raise UserError(error.evalue) from None
         reason = f"{error.ename}: {error.evalue}"
+        if "No space left on device" in error.evalue:  # of Python, safetensors or pyarrow
+            reason = f"{reason}; {DISK_FULL}"
     except DeadKernelError:
         reason = (
             "its process was killed, as the system does when memory is full; the same command goes "

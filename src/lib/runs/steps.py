@@ -18,6 +18,7 @@ in. `lib.runs.parts` names all parts of the process.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import resource
@@ -37,6 +38,8 @@ from lib.errors import UserError
 from lib.parameters import StepParams
 from lib.runs import fingerprints
 from lib.runs.locks import lock, one_at_a_time
+
+log = logging.getLogger(__name__)
 
 NEW = ".new"
 PARTS = ".parts"
@@ -176,6 +179,7 @@ class Step:
             **self.identity,
             "inputs": dict(sorted(self._inputs.items())),
             "outputs": self._outputs(parts),
+            "bytes": files.lengths(self.folder),
             "parts": {name: part["seconds"] for name, part in parts.items()},
             "commit": self.commit,
             "seconds": round(time.time() - self.started, 1),
@@ -205,14 +209,21 @@ class Step:
         return False
 
     def _has(self, folder: Path, name: str, fingerprint: str) -> bool:
-        if not (folder / PARTS / f"{name}.json").exists():
+        record = folder / PARTS / f"{name}.json"
+        if not record.exists():
             return False
-        part = self._read_part(folder, name)
+        try:
+            part = self._read_part(folder, name)
+        except ValueError:
+            log.warning("%s is damaged; %s is made again", record, name)
+            return False
         return part["fingerprint"] == fingerprint and self._is_whole(folder / name, part)
 
     def _is_whole(self, folder: Path, part: dict[str, Any]) -> bool:
-        """Whether nobody has removed a file of a part, as one does to free space."""
-        return all((folder / file).exists() for file in part["outputs"])
+        """Whether nobody has removed a file of a part, as one does to free space, or cut it."""
+        if found := files.damage(folder, part["bytes"]):
+            log.warning("%s; it is made again", found)
+        return not found
 
     def _read_part(self, folder: Path, name: str) -> dict[str, Any]:
         return files.read_json(folder / PARTS / f"{name}.json")
@@ -226,6 +237,7 @@ class Step:
         outputs = files.folder_digests(made)  # takes long: if killed here, `made` is gone on with
         files.replace_folder(made, self.folder / name)
         part = {"fingerprint": fingerprint, "outputs": outputs, "seconds": round(seconds, 1)}
+        part["bytes"] = files.lengths(self.folder / name)
         files.write_json(record, part | identity)
 
     def _part_names(self) -> list[str]:
@@ -323,7 +335,11 @@ def is_current(name: str, run_dir: Path, params: StepParams) -> bool:
     manifest = read_manifest(run_dir, name)
     if manifest is None or changed_inputs(run_dir, manifest):
         return False
-    return all(manifest[key] == value for key, value in identity(name, params).items())
+    if any(manifest[key] != value for key, value in identity(name, params).items()):
+        return False
+    if found := files.damage(Path(run_dir) / name, manifest.get("bytes", {})):
+        log.warning("%s; %s makes it again", found, name)
+    return not found
 
 
 def processes() -> Any:

@@ -9,6 +9,7 @@ random states, history) lets a run that was interrupted go on with the same resu
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_utils import get_last_checkpoint
 
 from lib import LABELS
+from lib.files import damage, lengths, read_json, write_json
 from lib.metrics import macro_f1
 from lib.models.batching import token_budget_batches
 from lib.models.classifier import classify
@@ -34,6 +36,8 @@ from lib.training.batches import Batches, BatchSampler
 from lib.training.grad_cache import average_gradients, cached_backward
 from lib.training.losses import SupCon, cross_entropy
 
+WHOLE = "whole.json"
+"""Of a checkpoint, written last: the lengths of its files."""
 WEIGHT_DECAY = 0.01
 WARMUP_SHARE = 0.1
 MAX_PADDING = 0.2  # share of a piece's tokens; with less, pieces are many and small
@@ -311,6 +315,13 @@ class ClassifierTrainer(Trainer):
         )
         return self.optimizer
 
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        super()._save_checkpoint(*arguments, **options)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(str(self.args.output_dir), f"checkpoint-{self.state.global_step}")
+            write_json(folder / WHOLE, lengths(folder))
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Parts of the loss since the last evaluation, and how good the model is on validation."""
         parts = self.losses.take_means()
@@ -376,10 +387,32 @@ def fit(
         encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
     model = LossModel(encoder, supcon, **lambdas)
     trainer = ClassifierTrainer(model, encoder, train, validation, batches, plan, checkpoints)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.exists() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     encoder.model.eval()
     return history(trainer.state.log_history)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint, when those that are not whole are removed.
+
+    A kill while one is written leaves half of it, with which the Trainer could not go on; nor could
+    it with one whose best one before it is gone.
+    """
+    if not folder.exists():
+        return None
+    if PartialState().is_main_process:
+        for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:])):
+            try:
+                found = damage(path, read_json(path / WHOLE))
+                best = read_json(path / "trainer_state.json")["best_model_checkpoint"]
+                found = found or (None if Path(best).exists() else f"{best} is missing")
+            except (OSError, ValueError):
+                found = f"{path} is not whole"
+            if found:
+                tqdm.write(f"{found}: training goes on without {path.name}")
+                shutil.rmtree(path)
+    PartialState().wait_for_everyone()
+    return get_last_checkpoint(str(folder))
 
 
 COLUMNS = {
