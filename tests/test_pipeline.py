@@ -55,7 +55,7 @@ def data_dir(tmp_path_factory) -> Path:
     with (folder / f"{hostile.NAME}.jsonl").open("w", encoding="ascii") as file:
         for number, text in enumerate(hostile_texts()):
             nasty = hostile.FRAGMENTS[number % len(hostile.FRAGMENTS)]
-            of = {"source": nasty} if number % 3 else {}
+            of = {"source": nasty} if number % 5 else {}
             print(json.dumps({"text": text, **of}), file=file)
     return folder
 
