@@ -105,7 +105,7 @@ def test_memory_is_the_budgets_whatever_the_batch(tmp_path):
         fit(encoder, texts, validation, Whole(size), options, folder, supcon, lambda_metric=0.5)
         peaks.append(torch.cuda.max_memory_allocated())
     assert peaks[1] < 1.25 * peaks[0]
-    assert peaks[1] < trainer.TOKENS_PER_BATCH * 2**20
+    assert peaks[1] < trainer.TRAINING_TOKENS_PER_BATCH * 2**20
 
 
 class Whole:

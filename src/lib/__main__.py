@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--only", metavar="STEP", help="just this step")
     run.add_argument("--force", action="store_true", help="make everything of these steps anew")
     run.add_argument("--appendix", action="store_true", help="run the appendices of 06, too")
+    run.add_argument("--plan", action="store_true", help="only say what it will need, and how long")
     _add_outputs(run)
     run.set_defaults(command=_run)
 

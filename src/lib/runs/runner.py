@@ -22,6 +22,7 @@ from lib.models import encoder
 from lib.parameters import APPENDICES, STEPS, StepParams
 from lib.reports import front, report
 from lib.runs import fingerprints, steps
+from lib.runs import plan as plans
 from lib.runs.locks import lock
 from lib.runs.parameter_files import RunParams, find_step
 
@@ -41,6 +42,7 @@ def run(
     only: str | None = None,
     force: bool = False,
     appendix: bool = False,
+    plan: bool = False,
     outputs: Path = OUTPUTS,
     render: bool = True,
 ) -> int:
@@ -50,15 +52,21 @@ def run(
         first, last, only: names, or beginnings of names such as `03`.
         force: run steps even if they are up to date, and make all their parts anew.
         appendix: run the appendices after the steps.
+        plan: only print what the steps will need.
         render: write the report.
     Returns:
         0, or 1 if a notebook failed for another reason than bad input.
     Raises:
-        UserError: bad input or parameters, or another process works in this run.
+        UserError: bad input or parameters, too little memory or disk (`lib.runs.plan`), or another
+            process works in this run.
     """
     started = time.time()
     chosen = choose_steps(first, last, only) + (list(APPENDICES) if appendix else [])
+    if plan:
+        print(plans.describe(absolute_paths(params), chosen, outputs.resolve() / params.run))
+        return 0
     run_dir, params = prepare(params, chosen, outputs)
+    plans.check(params, chosen, run_dir, force)
     with lock(run_dir, "run"):
         for number, name in enumerate(chosen, 1):
             title = f"[{number}/{len(chosen)}] {name}"

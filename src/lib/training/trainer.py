@@ -28,7 +28,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from lib import LABELS
 from lib.files import damage, lengths, read_json, write_json
 from lib.metrics import macro_f1
-from lib.models.batching import token_budget_batches
+from lib.models.batching import TRAINING_TOKENS_PER_BATCH, token_budget_batches
 from lib.models.classifier import classify
 from lib.models.encoder import Encoder, hardware
 from lib.models.inference import attend_fast, pad, predict
@@ -41,7 +41,6 @@ WHOLE = "whole.json"
 WEIGHT_DECAY = 0.01
 WARMUP_SHARE = 0.1
 MAX_PADDING = 0.2  # share of a piece's tokens; with less, pieces are many and small
-TOKENS_PER_BATCH = 16_384  # by default: about 11 GiB of mmBERT-base's activations in bfloat16
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ class ClassifierTrainer(Trainer):
         self.encoder, self.validation, self.plan, self.batches = encoder, validation, plan, batches
         self.losses = model
         self.on = plan.on
-        self.tokens_per_batch = plan.tokens_per_batch or TOKENS_PER_BATCH
+        self.tokens_per_batch = plan.tokens_per_batch or TRAINING_TOKENS_PER_BATCH
         world = PartialState(cpu=self.on["device"].type == "cpu").num_processes
         arguments = TrainingArguments(
             output_dir=str(output_dir),
