@@ -105,6 +105,14 @@ def test_candidates_and_the_choice_among_them(files, tmp_path):
     assert torch.equal(*(m.get_input_embeddings().weight for m in (one, two)))
 
 
+def test_without_a_number_of_steps_there_are_two_passes(files, tmp_path):
+    training = OPTIONS["training"] | {"steps": None, "evaluations": 1}
+    options = OPTIONS | {"training": training}
+    final.train_candidate(tmp_path, lambda_metric=0.0, **files, **options)
+    # 30 gold and 40 pseudo-labelled texts, twice, in batches of 12
+    assert pd.read_csv(tmp_path / "history.csv")["step"].tolist() == [12]
+
+
 def test_audit_validation_may_choose_and_its_sources_count_alike(files, tmp_path):
     encoder = load_classifier(files["model"], 32)
     texts = final.all_validation(encoder, files["gold"], files["corpus"], seed=0)

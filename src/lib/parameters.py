@@ -278,7 +278,12 @@ class MetricLearningParams(TrainingParams):
     memory_size: int = Field(
         0, ge=0, le=1_000_000, description="texts of earlier batches to compare with; 0: none"
     )
-    steps: int = Field(1000, ge=1, description="optimiser steps per value of lambda_metric")
+    steps: int | None = Field(
+        1000,
+        ge=1,
+        description="optimiser steps per value of lambda_metric; null: as many texts as two passes "
+        "over gold and pseudo-labelled ones",
+    )
     batch_groups: int = Field(16, ge=3, le=1024, description="groups per batch")
     group_size: int = Field(
         4, ge=2, le=64, description="texts per group: one class, one cluster, gold or pseudo"

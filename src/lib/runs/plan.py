@@ -235,7 +235,8 @@ def _read(name: str, step: Any, base: Any, texts: known.Texts) -> float:
     """How many texts a step reads, repetitions included."""
     gold, corpus = len(texts.gold), len(texts.corpus)
     if name == FINAL:
-        return len(step.lambda_metric) * step.steps * _batch(step)
+        drawn = step.steps * _batch(step) if step.steps else 2 * (texts.train + corpus)  # at most
+        return len(step.lambda_metric) * drawn
     return {
         DATA: gold + corpus,
         BASE: base.epochs * texts.train,

@@ -7,6 +7,7 @@ Semi-Supervised Learning Method for Deep Neural Networks".
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
 
 PROBABILITIES = ["p0", "p1", "p2"]
+PASSES = 2  # over all training texts, where the number of steps is not given
 CHOOSING_TEXTS = 200  # of each source, at every evaluation of every candidate
 
 
@@ -188,7 +190,8 @@ def train_candidate(
         )
     torch.manual_seed(training["seed"])
     loss = SupCon(encoder.hidden_size, **supcon)
-    plan = Plan(**training)
+    steps = training["steps"] or math.ceil(PASSES * len(frame) / batches.size)
+    plan = Plan(**training | {"steps": steps})
     texts = training_texts(encoder, frame, pseudo_weight, soft_labels)
     validation = gold_validation(encoder, gold)
     if choose_on == "audit":
