@@ -16,10 +16,10 @@ from lib.runs import fingerprints
 pytestmark = pytest.mark.slow
 
 SMALLER = {
-    "max_gold_train": 150,
+    "max_gold_train": 250,
     "max_corpus": 25,  # of each of eight sources
     "max_tokens": 48,
-    "02_base_classifier.epochs": 2,
+    "02_base_classifier.epochs": 3,
     "min_purity": 0.0,
     "05_metric_learning.steps": 2,
     "05_metric_learning.evaluations": 1,
