@@ -397,9 +397,7 @@ def last_checkpoint(folder: Path) -> str | None:
     A kill while one is written leaves half of it, with which the Trainer could not go on; nor could
     it with one whose best one before it is gone.
     """
-    if not folder.exists():
-        return None
-    if PartialState().is_main_process:
+    if PartialState().is_main_process:  # which alone may have made the folder already
         for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:])):
             try:
                 found = damage(path, read_json(path / WHOLE))
@@ -411,7 +409,7 @@ def last_checkpoint(folder: Path) -> str | None:
                 tqdm.write(f"{found}: training goes on without {path.name}")
                 shutil.rmtree(path)
     PartialState().wait_for_everyone()
-    return get_last_checkpoint(str(folder))
+    return get_last_checkpoint(str(folder)) if folder.exists() else None
 
 
 COLUMNS = {
