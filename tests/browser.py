@@ -132,7 +132,7 @@ def chromium() -> Iterator[Browser]:
 def browser_page(chromium: Browser) -> Iterator[BrowserPage]:
     """An empty page 1280 x 900 in a browser without history; see BrowserPage."""
     context = chromium.new_context(viewport=SIZE)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(120_000)  # a page with a large map takes 30 s on two busy cores
     yield BrowserPage(context)
     context.close()
 
