@@ -12,7 +12,7 @@ from lib.training import trainer
 from lib.training.losses import SupCon
 from lib.training.trainer import Texts, fit
 from test_inference import cosines, random_texts
-from test_trainer import plan, toy, train, weights
+from test_trainer import interrupt, plan, toy, train, weights
 
 pytestmark = pytest.mark.gpu
 HALF = {"precision": "auto", "device": "cuda", "tokens_per_batch": 64}
@@ -44,19 +44,6 @@ def test_a_state_of_a_gpu_is_gone_on_with_on_a_cpu(tiny_checkpoint, tmp_path, mo
     assert history["step"].tolist() == [10, 20, 30]
     assert history["validation_macro_f1"].max() > 0.9
     assert next(encoder.model.parameters()).device.type == "cpu"
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second evaluation ends the run."""
-    calls, evaluate = [], trainer.evaluate
-
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*arguments)
-
-    monkeypatch.setattr(trainer, "evaluate", interrupted)
 
 
 @pytest.mark.parametrize("name", ["tiny_checkpoint", "tiny_bert"])

@@ -73,12 +73,8 @@ def test_it_learns_and_keeps_the_best_checkpoint(tiny_checkpoint, tmp_path):
     assert (history["train_class_loss"] > 0).all() and history["train_class_loss"].iloc[-1] < 0.5
 
 
-@pytest.mark.parametrize("supcon", [False, True])
-def test_an_interrupted_run_ends_with_the_same_weights(
-    tiny_checkpoint, tmp_path, monkeypatch, supcon
-):
-    """Dropout, the projection and the memory included."""
-    whole, history = train(tiny_checkpoint, tmp_path / "whole", supcon=supcon)
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second evaluation ends the run."""
     calls, evaluate = [], trainer.evaluate
 
     def interrupted(*arguments):
@@ -88,6 +84,15 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         return evaluate(*arguments)
 
     monkeypatch.setattr(trainer, "evaluate", interrupted)
+
+
+@pytest.mark.parametrize("supcon", [False, True])
+def test_an_interrupted_run_ends_with_the_same_weights(
+    tiny_checkpoint, tmp_path, monkeypatch, supcon
+):
+    """Dropout, the projection and the memory included."""
+    whole, history = train(tiny_checkpoint, tmp_path / "whole", supcon=supcon)
+    interrupt(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_checkpoint, tmp_path / "parts", supcon=supcon)
     resumed, again = train(tiny_checkpoint, tmp_path / "parts", supcon=supcon)

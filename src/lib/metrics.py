@@ -28,6 +28,12 @@ def confusion(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return np.bincount(cells, minlength=K * K).reshape(K, K)
 
 
+def paired_confusion(true: np.ndarray, base: np.ndarray, final: np.ndarray) -> np.ndarray:
+    """Counts int64 [3, 3, 3]: true class, what base predicts, what final predicts."""
+    cells = np.ravel_multi_index((true, base, final), (K, K, K))
+    return np.bincount(cells, minlength=K**3).reshape(K, K, K)
+
+
 def f1_per_class(matrix: np.ndarray) -> np.ndarray:
     """F1 of each class from confusion counts [..., 3, 3] -> [..., 3].
 
@@ -98,8 +104,7 @@ def compare(
 
     Both models are resampled on the same texts, so what is hard for both cancels out.
     """
-    cells = np.ravel_multi_index((true, base, final), (K, K, K))
-    cube = np.bincount(cells, minlength=K**3).reshape(K, K, K)
+    cube = paired_confusion(true, base, final)
     resampled = resample(cube.ravel(), samples, seed).reshape(samples, K, K, K)
     about = {"model": "final - base", "dataset": dataset, "split": split, "texts": int(cube.sum())}
 

@@ -18,6 +18,7 @@ from lib.metrics import (
     compare,
     confusion,
     evaluate,
+    paired_confusion,
     resample,
     with_interval,
     with_quantiles,
@@ -146,7 +147,12 @@ def mean_over_sources(
     cubes = np.concatenate(
         [
             np.vstack([counts, resample(counts, samples, [seed, i])]).reshape(1, *shape)
-            for i, counts in enumerate(_cells(part) for part in parts)
+            for i, counts in enumerate(
+                paired_confusion(
+                    part["label"], *(part[f"{name}_predicted"] for name in MODELS)
+                ).ravel()
+                for part in parts
+            )
         ]
     )  # [sources, 1 + resamples, true, base, final]
     macro_f1 = METRICS["macro_f1"]
@@ -157,13 +163,6 @@ def mean_over_sources(
         with_quantiles("macro_f1", {"model": model, **about}, values[0], values[1:])
         for model, values in found.items()
     ]
-
-
-def _cells(frame: pd.DataFrame) -> np.ndarray:
-    """How many texts fall into each (true, base's, final's class): int64 [27]."""
-    columns = frame["label"], *(frame[f"{name}_predicted"] for name in MODELS)
-    cells = np.ravel_multi_index([column.to_numpy() for column in columns], (K, K, K))
-    return np.bincount(cells, minlength=K**3)
 
 
 def all_metrics_table(rows: list[dict[str, Any]], *lines: str) -> pd.DataFrame:

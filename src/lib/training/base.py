@@ -12,7 +12,7 @@ from accelerate import PartialState
 from lib.files import atomic, write_json
 from lib.models.encoder import Encoder, load_classifier, new_classifier, save_classifier
 from lib.models.inference import predict
-from lib.models.temperature import calibrate, decide
+from lib.models.temperature import calibrate, decide, with_temperature
 from lib.training.batches import LengthBatches
 from lib.training.trainer import Plan, Texts, fit
 
@@ -86,11 +86,13 @@ def mend(
         `temperature`, and with `bias` the `decision_bias` of each class.
     """
     about: dict[str, Any] = {"temperature": 1.0}
+    if not (temperature or bias):
+        return about
+    probabilities, _ = predict(encoder, validation.token_ids, **on)
     if temperature:
-        probabilities, _ = predict(encoder, validation.token_ids, **on)
         about["temperature"] = calibrate(encoder.last_layer, probabilities, validation.labels)
+        probabilities = with_temperature(probabilities, about["temperature"])
     if bias:
-        probabilities, _ = predict(encoder, validation.token_ids, **on)
         about["decision_bias"] = decide(encoder.last_layer, probabilities, validation.labels)
     return about
 
