@@ -9,6 +9,7 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import SENTENCES
+from lib import metrics
 from lib.data.tables import write_corpus
 from lib.evaluation import comparison
 from lib.metrics import METRICS
@@ -41,7 +42,7 @@ def test_base_final_and_difference_of_every_metric(frame):
         assert values["accuracy", model] == pytest.approx(accuracy_score(*pair))
         assert values["macro_f1", model] == pytest.approx(f1_score(*pair, average="macro"))
     assert values["accuracy", "final - base"] == pytest.approx(2 / 6)
-    table = comparison.all_metrics_table(rows)
+    table = metrics.table(rows)
     assert list(table.index) == list(METRICS) and list(table.columns) == list(models)
     (row,) = [r for r in rows if r["name"] == "accuracy" and r["model"] == "final"]
     assert table.loc["accuracy", "final"] == f"0.833 [{row['low']:.3f}, {row['high']:.3f}]"
@@ -52,7 +53,7 @@ def test_base_final_and_difference_of_every_metric(frame):
 
 def test_each_source_alone(frame):
     rows = comparison.compare_by_source(frame, **ABOUT)
-    table = comparison.all_metrics_table(rows, "dataset", "texts")
+    table = metrics.table(rows, "dataset", "texts")
     assert list(table.index) == ["отзывы, 3", "соцсети, 3"]
     part = frame[frame["source"] == "отзывы"]
     expected = f1_score(part["label"], part["base_predicted"], average="macro")

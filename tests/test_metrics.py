@@ -17,7 +17,6 @@ from lib.metrics import (
     evaluate,
     f1_per_class,
     macro_f1,
-    metrics_table,
     resample,
     t_interval,
 )
@@ -134,20 +133,6 @@ def test_t_interval_needs_two_values():
     mean, low, high = t_interval(np.array([0.7, 0.8]))
     half = 12.706 * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)  # t(0.975, 1) from the tables
     assert (mean, high - mean, mean - low) == pytest.approx((0.75, half, half), rel=1e-4)
-
-
-def test_a_table_shows_one_metric_with_its_intervals():
-    rows = evaluate(
-        np.array([0, 1, 2]), np.array([0, 1, 2]), model="m", samples=50, seed=0, **ABOUT
-    )
-    table = metrics_table(rows, "accuracy")
-    assert table.to_dict("list") == {
-        "dataset": ["gold"],
-        "split": ["test"],
-        "texts": [3],
-        "model": ["m"],
-        "accuracy": ["1.000 [1.000, 1.000]"],
-    }
 
 
 def test_a_class_that_is_missing_counts_as_zero():

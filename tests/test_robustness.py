@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from conftest import SENTENCES
+from lib import metrics
 from lib.evaluation import robustness
-from lib.evaluation.comparison import MODELS, all_metrics_table
+from lib.evaluation.comparison import MODELS
 from lib.models.encoder import load_classifier, new_classifier, save_classifier
 
 TEXTS = st.text(st.sampled_from("абвяёйЁАБ .,!?():-😊👍🏽☹️z7$"), min_size=1, max_size=60)
@@ -101,7 +102,7 @@ def test_losses_are_paired_with_the_unchanged_texts(perturbed):
                 change = found[f"gold, {name}", f"{model}: change"]
                 assert change["value"] == pytest.approx(after - before)
                 assert change["low"] <= change["value"] <= change["high"]
-    table = all_metrics_table(rows, "perturbation")
+    table = metrics.table(rows, "perturbation")
     assert list(table.columns) == ["base", "final", "base: change", "final: change"]
     assert table.index[0] == "unchanged (0% of texts)"
     assert "upper case (100% of texts)" in table.index

@@ -168,18 +168,19 @@ def _run(file: Path, overrides: list[str], outputs: Path | None, **choice: Any) 
 
 
 def _step(step: str, file: Path, overrides: list[str], outputs: Path | None) -> int:
+    from lib.models import encoder
     from lib.runs import parameter_files, parts, runner, steps
 
-    processes = steps.processes()
+    group = encoder.processes()
     name = parameter_files.find_step(step)
     if name not in parts.TOGETHER:
         raise UserError(f"{name} has no part for several processes; 02, 03 and 05 have")
     params = parameter_files.load(file, overrides)
-    with processes.main_process_first():  # it may ask the hub which commit is the newest
+    with group.main_process_first():  # it may ask the hub which commit is the newest
         run_dir, params = runner.prepare(params, [name], outputs or runner.OUTPUTS)
-    opened = steps.open_step(name, run_dir, params.steps[name], processes)
-    if processes.is_main_process:
-        logging.info("%s: %d processes", name, processes.num_processes)
+    opened = steps.open_step(name, run_dir, params.steps[name], group)
+    if group.is_main_process:
+        logging.info("%s: %d processes", name, group.num_processes)
     parts.TOGETHER[name](opened)
     return 0
 

@@ -174,14 +174,18 @@ def label_counts(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(counts, index=list(LABELS))
 
 
-def metrics_table(rows: list[dict[str, Any]], name: str = "macro_f1") -> pd.DataFrame:
-    """Rows of metrics.json of one metric as a readable table."""
-    columns = ("dataset", "split", "texts", "model")
-    return pd.DataFrame(
-        [
-            {column: row[column] for column in columns}
-            | {name: with_interval(row["value"], row["low"], row["high"])}
-            for row in rows
-            if row["name"] == name
-        ]
-    )
+def table(rows: list[dict[str, Any]], *lines: str) -> pd.DataFrame:
+    """Rows of metrics.json for reading, one column per model, with intervals where there are any.
+
+    Args:
+        lines: keys of the rows that name a line; without them a line is a metric, with them only
+            macro-F1 is shown.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if lines and row["name"] != "macro_f1":
+            continue
+        line = ", ".join(str(row[key]) for key in lines or ("name",))
+        ends = (row.get("low", np.nan), row.get("high", np.nan))
+        cells.setdefault(line, {})[row["model"]] = with_interval(row["value"], *ends)
+    return pd.DataFrame.from_dict(cells, orient="index").fillna("")

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from lib import LABELS, files
 from lib.artefacts import changed_inputs, read_manifest
-from lib.clusters.filter import options, passes
+from lib.clusters.filter import best, passes
 from lib.clusters.kmeans import KMeans
 from lib.clusters.map import read_map
 from lib.clusters.texts import COLUMNS
@@ -55,8 +55,14 @@ class Explorer:
 
     def passing(self, min_purity: float, min_confidence: float) -> np.ndarray:
         """Which texts pass these thresholds and the run's other options, bool [n]."""
-        chosen = options(self.params) | {"min_purity": min_purity, "min_confidence": min_confidence}
-        return passes(self.texts, self.table, **chosen)
+        thresholds = {"min_purity": min_purity, "min_confidence": min_confidence}
+        return self._best & passes(self.texts, self.table, **thresholds)
+
+    @cached_property
+    def _best(self) -> np.ndarray:
+        """By rank, which no threshold changes."""
+        ranking = self.params.only("best_share", "best_most", "rank_by")
+        return best(self.texts, self.table, **ranking)
 
     def members(self, cluster: int) -> np.ndarray:
         """Rows of a cluster's texts, nearest to the centre first.

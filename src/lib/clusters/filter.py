@@ -77,7 +77,7 @@ def best(
         best_most: texts of each class and source; None: no bound.
         rank_by: `confidence`, or `confidence_and_purity`, the product of both.
     """
-    if best_share == 1.0 and best_most is None:  # a slider of the explorer asks often
+    if best_share == 1.0 and best_most is None:  # all, in whatever order
         return np.ones(len(texts), dtype=bool)
     score = texts["confidence"].to_numpy(np.float64)
     if rank_by == "confidence_and_purity":

@@ -68,14 +68,7 @@ class Portion:
                 if source.says_origin:
                     origin = _given(row, source.origin_column) or clean(readers.stem(self.name))
                     original = _given(row, "original_label") or original
-                role: str = self.role
-                split = None
-                if label is None and role != "corpus":
-                    # the rest of a test split is too near to the test to be used elsewhere
-                    unused = role == "test" or self.drop_unlabelled
-                    role = "unlabelled" if unused else "corpus"
-                elif role == "test":
-                    role, split = "gold", "test"
+                role, split = self.place_of(label is not None)
                 for text in texts_of(source, place, row):
                     yield text, label, original, origin, source.name, role, split
             if not passed:
@@ -83,6 +76,16 @@ class Portion:
                 raise UserError(f"{self.part} has no row{wanted}; see lib.data.registry")
         except UserError as error:
             raise UserError(f"source {source.name!r}: {error}") from error
+
+    def place_of(self, labelled: bool) -> tuple[str, str | None]:
+        """Role and split of a row with or without a label; see COLUMNS."""
+        if self.role == "corpus" or (labelled and self.role == "gold"):
+            return self.role, None
+        if labelled:
+            return "gold", "test"
+        # the rest of a test split is too near to the test to be used elsewhere
+        unused = self.role == "test" or self.drop_unlabelled
+        return "unlabelled" if unused else "corpus", None
 
     @property
     def needed(self) -> list[str]:

@@ -85,6 +85,19 @@ def read_sources(corpus: Path) -> pd.DataFrame:
     return frame.assign(audit_label=label)
 
 
+def labelled_texts(gold: Path, corpus: Path) -> pd.DataFrame:
+    """Gold texts and corpus texts with an audit label: text_id, text, source, label (int), split.
+
+    Args:
+        gold: gold.parquet; corpus: its folder. Splits of its texts are `audit`, for the final
+            evaluation alone, and `audit validation`.
+    """
+    audit = read_corpus(corpus, audited=True).astype({"audit_label": "int64"})
+    audit["split"] = np.where(audit_test(audit), "audit", "audit validation")
+    both = [pd.read_parquet(gold), audit.rename(columns={"audit_label": "label"})]
+    return pd.concat(both, ignore_index=True)[["text_id", "text", "source", "label", "split"]]
+
+
 def in_audit_test(text_ids: Iterable[str]) -> np.ndarray:
     """Which texts are audit test if they have an audit label: two of three, by their id; bool [n].
 

@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from accelerate import PartialState
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
@@ -28,8 +26,6 @@ from tqdm import tqdm
 from lib.data.tables import CORPUS_SCHEMA, batches, corpus_parts
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
-from lib.models.encoder import hardware, load_classifier
-from lib.models.inference import Predictor
 
 INDEX = "index.json"
 Item = TypeVar("Item")
@@ -70,8 +66,11 @@ def embed(
             are the mean of both; with `cluster_space` base_model the vectors are the probe's.
         others: see `lib.parameters.EmbedCorpusParams`.
     """
-    # without `cpu`, processes on a machine without GPUs would not know of each other
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    # torch takes seconds, which those who only read a store need not wait
+    from lib.models.encoder import hardware, load_classifier, processes
+    from lib.models.inference import Predictor
+
+    group = processes()
     encoders = [load_classifier(path, max_tokens) for path in (model, probe) if path is not None]
     on = hardware(precision, device)
     predictors = [Predictor(each, **on, tokens_per_batch=tokens_per_batch) for each in encoders]
@@ -79,7 +78,7 @@ def embed(
     sizes = [min(shard_size, count - start) for start in range(0, count, shard_size)]
 
     def mine(shards: Iterator[Item]) -> Iterator[Item]:
-        return islice(shards, processes.process_index, None, processes.num_processes)
+        return islice(shards, group.process_index, None, group.num_processes)
 
     def unfinished() -> Iterator[tuple[int, np.ndarray, list[list[np.ndarray]]]]:
         for number, rows in mine(enumerate(read_pieces(corpus, shard_size))):
@@ -93,7 +92,7 @@ def embed(
 
     kept: list[int] = []
     texts = tokens = 0
-    hidden = not processes.is_main_process
+    hidden = not group.is_main_process
     # texts come longest first within a shard: tokens tell the remaining time, texts would not
     with tqdm(desc="embedding", unit="tok", unit_scale=True, disable=hidden) as bar:
         for number, text_id, token_ids in ahead(unfinished()):
@@ -107,8 +106,8 @@ def embed(
             opinions = [answer[0] for answer in answers[: None if linear_probe else 1]]
             pooled = answers[-1 if cluster_space == "base_model" else 0][1]
             write_shard(folder, number, pooled, np.mean(opinions, axis=0), text_id)
-    processes.wait_for_everyone()
-    if processes.is_main_process:
+    group.wait_for_everyone()
+    if group.is_main_process:
         write_index(folder, sizes)
 
 

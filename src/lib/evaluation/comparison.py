@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib import LABELS
-from lib.data.tables import audit_test, read_corpus
+from lib.data.tables import labelled_texts
 from lib.files import atomic, write_parquet
 from lib.metrics import (
     METRICS,
@@ -31,6 +31,7 @@ TABLES = ("test", "validation", "audit", "audit validation", "heldout")
 ALL_AUDIT, DOMAINS = "all audit texts", "mean over other domains"
 WHOLE_SETS = ("gold", ALL_AUDIT, DOMAINS)
 LEAST_TEXTS = 50  # of a source, to count in the mean over domains
+MOST_TEXTS = 500
 COLUMNS = ["text_id", "text", "source", "label"]
 
 
@@ -54,23 +55,48 @@ def predict(
     vectors.npz holds the pooled vectors of the gold test texts, float16 [n, d] for each model. A
     file that an interrupted call has left is kept.
     """
-    labelled, audit = pd.read_parquet(gold), read_corpus(corpus, audited=True)
-    audit, test = audit.assign(label=audit["audit_label"].astype("int64")), audit_test(audit)
-    frames = {split: labelled[labelled["split"] == split] for split in ("test", "validation")}
-    frames |= {"audit": audit[test], "audit validation": audit[~test]}
+    texts = labelled_texts(gold, corpus)
+    frames = {name: texts[texts["split"] == name] for name in TABLES}
     frames["heldout"] = pd.read_parquet(heldout)
     models = load_both(base, final, max_tokens)
     for name, frame in frames.items():
         path = folder / f"{name}.parquet"
         if path.exists():
             continue
-        texts = frame["text"].tolist()
-        found, vectors = predict_both(models, texts, hardware(precision, device), title=name)
+        given = frame["text"].tolist()
+        found, vectors = predict_both(models, given, hardware(precision, device), title=name)
         if name == "test":
             with atomic(folder / "vectors.npz") as temporary:
                 half = {model: space.astype(np.float16) for model, space in vectors.items()}
                 np.savez(temporary, allow_pickle=False, **half)
         write_parquet(path, pd.concat([frame[COLUMNS].reset_index(drop=True), found], axis=1))
+
+
+def predict_one(
+    folder: Path,
+    *,
+    gold: Path,
+    corpus: Path,
+    model: Path,
+    splits: list[str],
+    max_tokens: int,
+    precision: str,
+    device: str,
+) -> None:
+    """Write predictions.parquet: text_id, source, split, label, and what one model predicts.
+
+    For sweeps, which have many models: of each source and split its first MOST_TEXTS.
+
+    Args:
+        splits: of `lib.data.tables.labelled_texts`.
+    """
+    texts = labelled_texts(gold, corpus)
+    texts = texts[texts["split"].isin(splits)].groupby(["source", "split"]).head(MOST_TEXTS)
+    encoder = load_classifier(model, max_tokens)
+    token_ids = encoder.tokenize(texts["text"].tolist())
+    found, _ = predict_texts(encoder, token_ids, **hardware(precision, device))
+    frame = texts.drop(columns="text").assign(predicted=found.argmax(1))
+    write_parquet(folder / "predictions.parquet", frame)
 
 
 def load_both(base: Path, final: Path, max_tokens: int) -> dict[str, Encoder]:
@@ -163,23 +189,6 @@ def mean_over_sources(
         with_quantiles("macro_f1", {"model": model, **about}, values[0], values[1:])
         for model, values in found.items()
     ]
-
-
-def all_metrics_table(rows: list[dict[str, Any]], *lines: str) -> pd.DataFrame:
-    """One column per model; values with intervals where there are any.
-
-    Args:
-        lines: keys of the rows that name a line; without them a line is a metric, with them only
-            macro-F1 is shown.
-    """
-    table: dict[str, dict[str, str]] = {}
-    for row in rows:
-        if lines and row["name"] != "macro_f1":
-            continue
-        line = ", ".join(str(row[key]) for key in lines or ("name",))
-        ends = (row.get("low", np.nan), row.get("high", np.nan))
-        table.setdefault(line, {})[row["model"]] = with_interval(row["value"], *ends)
-    return pd.DataFrame.from_dict(table, orient="index").fillna("")
 
 
 def in_words(rows: list[dict[str, Any]], *, dataset: str, split: str) -> str:

@@ -12,6 +12,7 @@ Item = TypeVar("Item")
 MAX_PADDING = 0.05  # share of a batch's tokens
 CPU_TOKENS_PER_BATCH = 512  # what stays in a core's cache; 2048 is 5% slower
 TRAINING_TOKENS_PER_BATCH = 16_384  # about 11 GiB of mmBERT-base's activations in bfloat16
+PASSES = 2  # of 05 over all training texts, where its number of steps is not given
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -27,6 +27,7 @@ from lib.models import embedded
 from lib.models.classifier import last_layer, start_as_identity
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 REMEDY = (
@@ -284,6 +285,14 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
         native = processor.get("avx512_bf16") or processor.get("amx_bf16")
         half = torch.bfloat16 if native else torch.float32
     return half if precision == "auto" else getattr(torch, precision)
+
+
+def processes() -> PartialState:
+    """The processes that torchrun or accelerate launch started together with this one."""
+    from accelerate import PartialState
+
+    # without `cpu`, those on a machine without GPUs do not know of each other
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def _is_embedded(base_model: str | Path) -> bool:

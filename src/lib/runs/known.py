@@ -94,9 +94,7 @@ def _of_files(data: Any, most: int | None) -> Texts:
             continue
         for place, row in islice(portion.records(Path()), most):
             labelled = sources.plain_label(row.get(source.label_column or "")) not in NOTHING
-            role = portion.role if labelled or portion.role == "corpus" else "unlabelled"
-            if role == "unlabelled" and portion.role == "gold" and not portion.drop_unlabelled:
-                role = "corpus"
+            role, split = portion.place_of(labelled)
             if role == "unlabelled":
                 continue
             for text in sources.texts_of(source, place, row):
@@ -104,9 +102,9 @@ def _of_files(data: Any, most: int | None) -> Texts:
                 counts[origin] += 1
                 if role == "corpus" and counts[origin] > (data.max_corpus or counts[origin]):
                     continue
-                found["corpus" if role == "corpus" else "gold"].append(len(text))
+                found[role].append(len(text))
                 audited += role == "corpus" and labelled
-                tests += role == "test"
+                tests += split == "test"
                 if len(sample) < start + FEW:
                     sample.append(text)
     gold, corpus = (np.array(found[name], dtype=np.int64) for name in ("gold", "corpus"))

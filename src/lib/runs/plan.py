@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from lib.errors import UserError
-from lib.models.batching import CPU_TOKENS_PER_BATCH, TRAINING_TOKENS_PER_BATCH
+from lib.models.batching import CPU_TOKENS_PER_BATCH, PASSES, TRAINING_TOKENS_PER_BATCH
 from lib.models.encoder import hardware
 from lib.models.inference import GPU_TOKENS_PER_BATCH, MAX_WORKERS
 from lib.parameters import STEPS
@@ -235,7 +235,8 @@ def _read(name: str, step: Any, base: Any, texts: known.Texts) -> float:
     """How many texts a step reads, repetitions included."""
     gold, corpus = len(texts.gold), len(texts.corpus)
     if name == FINAL:
-        drawn = step.steps * _batch(step) if step.steps else 2 * (texts.train + corpus)  # at most
+        most = PASSES * (texts.train + corpus)
+        drawn = step.steps * _batch(step) if step.steps else most
         return len(step.lambda_metric) * drawn
     return {
         DATA: gold + corpus,

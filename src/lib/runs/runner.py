@@ -17,7 +17,7 @@ from lib import files
 from lib.artefacts import executed_notebook, read_manifest, read_metrics
 from lib.data import examine
 from lib.errors import DISK_FULL, UserError
-from lib.metrics import metrics_table
+from lib.metrics import table
 from lib.models import encoder
 from lib.parameters import APPENDICES, STEPS, StepParams
 from lib.reports import front, report
@@ -252,5 +252,5 @@ def print_summary(run_dir: Path, page: Path, seconds: float) -> None:
     """Print the figures of the run, and where the report is."""
     rows = read_metrics(run_dir, "06_final_eval")
     if rows:
-        print("\n" + metrics_table(front.headline(rows)).to_string(index=False))
+        print("\n" + table(front.headline(rows), "dataset", "split", "texts").to_string())
     print(f"\n{seconds:.0f} s in all. Report: {page}")

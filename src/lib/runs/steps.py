@@ -342,15 +342,6 @@ def is_current(name: str, run_dir: Path, params: StepParams) -> bool:
     return not found
 
 
-def processes() -> Any:
-    """The processes that torchrun or accelerate launch started, as accelerate knows them."""
-    import torch  # which not every step needs
-    from accelerate import PartialState
-
-    # without `cpu`, those on a machine without GPUs do not know of each other
-    return PartialState(cpu=not torch.cuda.is_available())
-
-
 def machine() -> str:
     """Processor, number of usable cores, memory and GPUs, as text."""
     name = platform.processor() or platform.machine()

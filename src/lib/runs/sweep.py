@@ -42,8 +42,7 @@ from pydantic.dataclasses import dataclass as validated
 from lib import files, metrics
 from lib.artefacts import read_metrics
 from lib.errors import UserError
-from lib.evaluation import single
-from lib.evaluation.comparison import ALL_AUDIT, DOMAINS, LEAST_TEXTS
+from lib.evaluation.comparison import ALL_AUDIT, DOMAINS, LEAST_TEXTS, predict_one
 from lib.runs import parameter_files, parts, runner, steps
 from lib.runs.parameter_files import RunParams, value_to_yaml
 from lib.runs.steps import Step
@@ -248,7 +247,7 @@ def predictions(point: Point, run_dir: Path, measure: str) -> pd.DataFrame:
     step = Step("sweep", run_dir, point.params.steps["06_final_eval"])
     trained = "05_metric_learning" if point.steps[-1] >= "05" else "02_base_classifier"
     model = step.input(trained, "model")
-    folder = parts.make(step, measure, single.predict, model=model, splits=SPLITS[measure])
+    folder = parts.make(step, measure, predict_one, model=model, splits=SPLITS[measure])
     return pd.read_parquet(folder / "predictions.parquet")
 
 

@@ -18,11 +18,12 @@ import pandas as pd
 import torch
 
 from lib.clusters.kmeans import KMeans
-from lib.data.tables import audit_test, read_corpus
+from lib.data.tables import audit_test, labelled_texts, read_corpus
 from lib.embeddings.pca import PCA
 from lib.embeddings.store import read_probabilities
 from lib.errors import UserError
 from lib.files import write_parquet
+from lib.models.batching import PASSES
 from lib.models.encoder import Encoder, hardware, load_classifier
 from lib.models.inference import predict
 from lib.training.base import CHECKPOINTS, HISTORY, leave, mend, starting_point
@@ -31,7 +32,6 @@ from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
 
 PROBABILITIES = ["p0", "p1", "p2"]
-PASSES = 2  # over all training texts, where the number of steps is not given
 CHOOSING_TEXTS = 200  # of each source, at every evaluation of every candidate
 
 
@@ -229,16 +229,14 @@ def all_validation(encoder: Encoder, gold: Path, corpus: Path, seed: int) -> Tex
     Raises:
         UserError: no corpus text of audit validation has a label.
     """
-    audit = read_corpus(corpus, audited=True)
-    audit = audit[~audit_test(audit)].rename(columns={"audit_label": "label"})
-    if audit.empty:
+    texts = labelled_texts(gold, corpus)
+    texts = texts[texts["split"].isin(["validation", "audit validation"])]
+    if not (texts["split"] == "audit validation").any():
         raise UserError(
             "05_metric_learning.choose_on: no corpus text has an audit label to choose on; take "
             "choose_on: gold"
         )
-    both = [pd.read_parquet(gold, filters=[("split", "==", "validation")]), audit]
-    texts = pd.concat(both, ignore_index=True).sample(frac=1.0, random_state=seed)
-    texts = texts.groupby("source").head(CHOOSING_TEXTS)
+    texts = texts.sample(frac=1.0, random_state=seed).groupby("source").head(CHOOSING_TEXTS)
     return replace(Texts.build(encoder, texts), sources=texts["source"].to_numpy())
 
 
