@@ -146,10 +146,9 @@ def test_merges_stay_closed_and_in_order(name):
     full = TOKENIZERS[name]
     counts = vocabulary.count_tokens(full, SENTENCES)
     parts = 0
-    for max_size in range(len(full) - 90, len(full) - 10, 8):
-        kept = vocabulary.select_tokens(full, counts, max_size=max_size)
+    for min_count in range(1, 8):
+        kept = vocabulary.select_tokens(full, counts, min_count=min_count)
         small = vocabulary.trim_tokenizer(full, kept)
-        assert len(kept) <= max_size
         old, new = (vocabulary._read(each)[0]["model"] for each in (full, small))
         assert all({*pair, "".join(pair)} <= new["vocab"].keys() for pair in new["merges"])
         places = [old["merges"].index(pair) for pair in new["merges"]]
@@ -209,16 +208,14 @@ def test_letters_of_other_scripts_are_kept_only_if_the_corpus_has_them():
 
 
 @each_kind
-def test_a_larger_max_size_keeps_more_of_the_frequent_tokens(full):
+def test_rarer_tokens_are_dropped_first(full):
     counts = vocabulary.count_tokens(full, SENTENCES)
-    least = len(vocabulary.select_tokens(full, counts, min_count=1000))
-    before: set[int] = set()
-    for max_size in (least, least + 10, least + 30):
-        kept = set(vocabulary.select_tokens(full, counts, max_size=max_size).tolist())
-        assert before <= kept and least <= len(kept) <= max_size
+    before = set(range(len(full)))
+    for min_count in (1, 2, 3, 1000):
+        kept = set(vocabulary.select_tokens(full, counts, min_count=min_count).tolist())
+        assert set(np.flatnonzero(counts >= min_count)) <= kept <= before
         before = kept
-    with pytest.raises(UserError, match=f"max_size: {least - 1} is less than the {least} special"):
-        vocabulary.select_tokens(full, counts, max_size=least - 1)
+    assert len(kept) < len(full)  # special tokens and characters
 
 
 def test_a_wordpiece_tokenizer_cannot_be_trimmed(tmp_path):
@@ -316,6 +313,4 @@ def test_bad_input_is_named(tiny_checkpoint, corpus, tmp_path):
         vocabulary.trim(tiny_checkpoint, [tmp_path / "missing.parquet"], out)
     with pytest.raises(UserError, match=r"base_model: cannot load .* give the local directory"):
         vocabulary.trim(str(tmp_path), [corpus], out)
-    with pytest.raises(UserError, match="max_size: 5 is less than"):
-        vocabulary.trim(tiny_checkpoint, [corpus], out, max_size=5)
     assert not out.exists()

@@ -139,7 +139,6 @@ def _parser() -> argparse.ArgumentParser:
     trim.add_argument(
         "--min-count", type=int, default=1, metavar="N", help="drop tokens that occur less often"
     )
-    trim.add_argument("--max-size", type=int, metavar="N", help="keep at most so many tokens")
     trim.set_defaults(command=_trim)
     return parser
 

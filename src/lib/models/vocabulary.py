@@ -48,7 +48,6 @@ def trim(
     out: Path,
     *,
     min_count: int = 1,
-    max_size: int | None = None,
 ) -> str:
     """Write a copy of a base model that has only the tokens which the texts of `files` use.
 
@@ -57,7 +56,7 @@ def trim(
             without a head or a pooler.
         files: corpus files with a column `text` (see `lib.data.readers.FORMATS`).
         out: new directory; it appears whole or not at all.
-        min_count, max_size: see `select_tokens`.
+        min_count: see `select_tokens`.
     Returns:
         Sizes before and after, and the share of the corpus's tokens that is kept, as text.
     Raises:
@@ -73,7 +72,7 @@ def trim(
                 "outputs/RUN/01_gold_data/tables/corpus/*.parquet"
             )
     model, tokenizer = load_pretrained(base_model, dtype="auto")
-    trimmed, summary = cut(model, tokenizer, files, min_count=min_count, max_size=max_size)
+    trimmed, summary = cut(model, tokenizer, files, min_count=min_count)
     with atomic_folder(out) as building:
         save_pretrained(model, trimmed, building)
     return summary
@@ -85,16 +84,15 @@ def cut(
     files: list[Path],
     *,
     min_count: int = 1,
-    max_size: int | None = None,
 ) -> tuple[PreTrainedTokenizerFast, str]:
     """Cut a model in place to the tokens that files use; the new tokenizer, and what `trim` says.
 
     Args:
-        files, min_count, max_size: see `trim`.
+        files, min_count: see `trim`.
     """
     before = _size(model)
     counts = count_tokens(tokenizer, _texts(files))
-    kept = select_tokens(tokenizer, counts, min_count=min_count, max_size=max_size)
+    kept = select_tokens(tokenizer, counts, min_count=min_count)
     trim_model(model, kept)
     coverage = counts[kept].sum() / max(1, counts.sum())
     return trim_tokenizer(tokenizer, kept), (
@@ -121,22 +119,20 @@ def select_tokens(
     counts: np.ndarray,
     *,
     min_count: int = 1,
-    max_size: int | None = None,
 ) -> np.ndarray:
     """The tokens to keep.
 
     Always kept are special tokens, byte tokens, the characters that the counted texts
     have, and of all other characters those that are no letters (emoji, digits, punctuation) or
-    are Cyrillic or Latin. Then tokens follow by count, with what they are merged from.
+    are Cyrillic or Latin. Other tokens are kept by their count, with what they are merged from.
 
     Args:
         counts: as `count_tokens` gives them.
         min_count: tokens with fewer occurrences are dropped, if no kept token is merged from them.
-        max_size: stop before the vocabulary has more tokens than this; None: no limit.
     Returns:
         Old ids int64 [kept], ascending: a token's new id is its place in it.
     Raises:
-        UserError: a kind of tokenizer that cannot be trimmed, or `max_size` is too small.
+        UserError: a kind of tokenizer that cannot be trimmed.
     """
     description, ids = _read(tokenizer)
     pieces = {number: piece for piece, number in ids.items()}
@@ -145,18 +141,8 @@ def select_tokens(
 
     always = _always_kept(description, ids, seen)
     kept = {ids[part] for piece in always for part in merge_parts(piece, ranks)}
-    if max_size is not None and len(kept) > max_size:
-        raise UserError(
-            f"max_size: {max_size:,} is less than the {len(kept):,} special tokens and characters "
-            "that are always kept; raise it"
-        )
-    for token in np.argsort(-counts, kind="stable"):
-        if counts[token] < max(1, min_count):
-            break
-        new = {ids[part] for part in merge_parts(pieces[int(token)], ranks)} - kept
-        if max_size is not None and len(kept) + len(new) > max_size:
-            break
-        kept |= new
+    for token in np.flatnonzero(counts >= max(1, min_count)):
+        kept |= {ids[part] for part in merge_parts(pieces[int(token)], ranks)}
     return np.array(sorted(kept), dtype=np.int64)
 
 
