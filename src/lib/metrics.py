@@ -146,16 +146,6 @@ def with_interval(value: float, low: float, high: float) -> str:
     return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def interval_texts(frame: pd.DataFrame, value: str, ends: str | None = None) -> list[str]:
-    """Column `value` with its interval, of the columns `ends`_low and `ends`_high, as texts.
-
-    Args:
-        ends: the interval's name, `value` if it has only one.
-    """
-    columns = [value, f"{ends or value}_low", f"{ends or value}_high"]
-    return [with_interval(*row) for row in frame[columns].to_numpy()]
-
-
 def class_shares(predictions: dict[str, np.ndarray]) -> pd.DataFrame:
     """Share of each class, one row per name: shows a shift of what a model predicts."""
     shares = {

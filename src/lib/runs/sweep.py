@@ -201,7 +201,8 @@ def write(sweep: Sweep, folder: Path) -> pd.DataFrame:
     table = table[table["dataset"].isin(["gold", DOMAINS, ALL_AUDIT])]
     shown = table[[*sweep.axes, *DATA, "seeds"]].copy()
     for name, kind in itertools.product(STATISTICS, ("", "_texts")):
-        shown[name + kind] = metrics.interval_texts(table, name, name + kind)
+        columns = [name, f"{name}{kind}_low", f"{name}{kind}_high"]
+        shown[name + kind] = [metrics.with_interval(*row) for row in table[columns].to_numpy()]
     print(f"\n{shown.to_string(index=False)}\n\n{folder}")
     return table
 
