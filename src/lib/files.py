@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,26 +154,20 @@ def damage(folder: Path, expected: dict[str, int]) -> str | None:
     return "; ".join(found) or None
 
 
-def write_csv(path: Path, frames: Iterable[pd.DataFrame]) -> int:
-    """Write frames with the same columns as one CSV file for people, atomically.
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a frame as CSV for people, atomically, without its index.
 
     A spreadsheet takes a cell that begins with = + - @ for a formula and runs it, so a text from
     the data could send the sheet's content away: such cells get an apostrophe in front, which
     `restore` takes off. UTF-8 with a byte order mark, without which Excel garbles Cyrillic letters.
 
-    Returns:
-        The number of rows.
     Reference:
         OWASP, "CSV Injection".
     """
-    rows = 0
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8-sig", newline="") as file:
-        for number, frame in enumerate(frames):
-            texts = frame.select_dtypes(include=["object", "string", "category"])
-            safe = frame.assign(**{str(name): neutralise(texts[name]) for name in texts})
-            safe.to_csv(file, index=False, header=number == 0)
-            rows += len(frame)
-    return rows
+    texts = frame.select_dtypes(include=["object", "string", "category"])
+    safe = frame.assign(**{str(name): neutralise(texts[name]) for name in texts})
+    with atomic(path) as temporary:
+        safe.to_csv(temporary, index=False, encoding="utf-8-sig")
 
 
 def neutralise(texts: pd.Series) -> pd.Series:

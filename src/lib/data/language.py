@@ -40,11 +40,7 @@ _REPEATED = re.compile(r"(.{1,3}?)\1{2,}")
 
 
 def is_russian(texts: Sequence[str]) -> np.ndarray:
-    """Whether each text is Russian; texts with too few letters to judge count as Russian.
-
-    Returns:
-        bool [n]
-    """
+    """Whether each text is Russian, bool [n]; with too few letters to judge it counts as that."""
     return np.fromiter((_is_russian(text) for text in texts), dtype=bool, count=len(texts))
 
 

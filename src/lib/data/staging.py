@@ -31,12 +31,10 @@ _SIGNATURE = pa.binary(2 * duplicates.VALUES)
 
 
 def stage(portions: Iterable[sources.Portion], work: Path, seed: int) -> list[Path]:
-    """Read and clean all portions into parts in `work`; parts that are there are kept.
+    """Read and clean all portions into parts in `work`, and return these in order.
 
     Args:
         seed: of the signatures.
-    Returns:
-        The parts in order.
     Raises:
         UserError: bad input, or the hub cannot be reached.
     """

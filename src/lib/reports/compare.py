@@ -39,10 +39,8 @@ class Run:
 def write(directories: list[Path], out: Path | None = None) -> Path:
     """Compare two runs or more on one page, by default compare-<names>.html beside the first.
 
-    Returns:
-        The page's path.
     Raises:
-        UserError: a folder is no run, is given twice, or is the only one; or out is a folder.
+        UserError: see `read_runs`; or out is a folder.
     """
     runs = read_runs(directories)
     if out is None:
