@@ -121,15 +121,16 @@ def compare_models(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]:
 
 
 def compare_by_source(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]:
-    """`compare_models` for each source alone, which is the data set.
-
-    A source that is called as a whole set is (`gold`) gets `(source)` behind its name.
-    """
+    """`compare_models` for each source alone, which is the data set."""
     rows = []
     for name, part in frame.groupby("source"):
-        dataset = f"{name} (source)" if name in WHOLE_SETS else name
-        rows += compare_models(part, dataset=dataset, **about)
+        rows += compare_models(part, dataset=as_dataset(str(name)), **about)
     return rows
+
+
+def as_dataset(source: str) -> str:
+    """A source's name; one that is called as a whole set is (`gold`) gets `(source)` behind it."""
+    return f"{source} (source)" if source in WHOLE_SETS else source
 
 
 def mean_over_sources(
