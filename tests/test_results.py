@@ -16,7 +16,7 @@ SWEEPS = ["ablation_500", "ablation_2000", "ablation_all"]
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_the_table_holds_what_the_csv_files_hold(sweep):
-    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    lines = (RESULTS / "posts.md").read_text(encoding="utf-8").splitlines()
     table = [re.split(r" *\| *", line.strip("| ")) for line in lines if line.startswith("|")]
     header = next(row for row in table if row[0] == "variant" and sweep in row)
     rows = {row[0]: row for row in table if len(row) == len(header)}

@@ -75,7 +75,7 @@ def test_steps_02_03_and_05(size, longest, tmp_path):
     training["gradient_checkpointing"] = longest < LONG
     about = {"base_model": start, "base_revision": None, "start_model": None, "calibrate": False}
     about["decision_bias"] = False
-    about |= {"epochs": steps, "batch_size": 6, "evaluations_per_epoch": 1, "max_tokens": longest}
+    about |= {"epochs": 1, "batch_size": 3, "evaluations_per_epoch": 1, "max_tokens": longest}
     of_02 = {k: v for k, v in training.items() if k not in ("steps", "evaluations")}
     folders = {name: tmp_path / name for name in ("02", "03", "05")}
     for folder in folders.values():

@@ -179,7 +179,7 @@ def compared(write, monkeypatch, tmp_path):
 def test_one_row_per_point_and_data_set(compared, tmp_path):
     sweep.write(compared, tmp_path)
     table = pd.read_csv(tmp_path / "comparison.csv").set_index(["point", "dataset", "split"])
-    assert len(table) == 6 * 5  # gold test, all audit texts, two audit sources and their mean
+    assert len(table) == 6 * 6  # gold test, its source; all audit texts, two sources and their mean
     for point in compared.points:
         values = table.loc[point.name]["macro_f1"]
         both = values[["а", "б"]].mean()
@@ -210,7 +210,7 @@ def test_means_over_seeds(compared, tmp_path, capsys):
     sweep.write(compared, tmp_path)
     points = pd.read_csv(tmp_path / "comparison.csv").query("dataset == 'gold'")
     table = pd.read_csv(tmp_path / "seeds.csv").set_index(["variant", "dataset"])
-    assert len(table) == 2 * 5 and set(table["seeds"]) == {3}
+    assert len(table) == 2 * 6 and set(table["seeds"]) == {3}
     row = table.loc["full", "gold"]
     for name in ("macro_f1", "difference"):
         values = points.loc[points["variant"] == "full", name]

@@ -83,20 +83,22 @@ def predict_one(
     precision: str,
     device: str,
 ) -> None:
-    """Write predictions.parquet: text_id, source, split, label, and what one model predicts.
+    """Write predictions.parquet: text_id, source, split, label, predicted, of `some_texts`.
 
-    For sweeps, which have many models: of each source and split its first MOST_TEXTS.
-
-    Args:
-        splits: of `lib.data.tables.labelled_texts`.
+    For sweeps, which have many models.
     """
-    texts = labelled_texts(gold, corpus)
-    texts = texts[texts["split"].isin(splits)].groupby(["source", "split"]).head(MOST_TEXTS)
+    texts = some_texts(gold, corpus, splits)
     encoder = load_classifier(model, max_tokens)
     token_ids = encoder.tokenize(texts["text"].tolist())
     found, _ = predict_texts(encoder, token_ids, **hardware(precision, device))
     frame = texts.drop(columns="text").assign(predicted=found.argmax(1))
     write_parquet(folder / "predictions.parquet", frame)
+
+
+def some_texts(gold: Path, corpus: Path, splits: list[str]) -> pd.DataFrame:
+    """`lib.data.tables.labelled_texts` of these splits, the first MOST_TEXTS of each source."""
+    texts = labelled_texts(gold, corpus)
+    return texts[texts["split"].isin(splits)].groupby(["source", "split"]).head(MOST_TEXTS)
 
 
 def load_both(base: Path, final: Path, max_tokens: int) -> dict[str, Encoder]:
@@ -147,15 +149,16 @@ def compare_models(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]:
 
 
 def compare_by_source(frame: pd.DataFrame, **about: Any) -> list[dict[str, Any]]:
-    """`compare_models` for each source alone, which is the data set.
-
-    A source that is called as a whole set is (`gold`) gets `(source)` behind its name.
-    """
+    """`compare_models` for each source alone, which is the data set."""
     rows = []
     for name, part in frame.groupby("source"):
-        dataset = f"{name} (source)" if name in WHOLE_SETS else name
-        rows += compare_models(part, dataset=dataset, **about)
+        rows += compare_models(part, dataset=as_dataset(str(name)), **about)
     return rows
+
+
+def as_dataset(source: str) -> str:
+    """A source's name; one that is called as a whole set is (`gold`) gets `(source)` behind it."""
+    return f"{source} (source)" if source in WHOLE_SETS else source
 
 
 def mean_over_sources(

@@ -42,7 +42,7 @@ from pydantic.dataclasses import dataclass as validated
 from lib import files, metrics
 from lib.artefacts import read_metrics
 from lib.errors import UserError
-from lib.evaluation.comparison import ALL_AUDIT, DOMAINS, LEAST_TEXTS, predict_one
+from lib.evaluation.comparison import ALL_AUDIT, DOMAINS, LEAST_TEXTS, as_dataset, predict_one
 from lib.runs import parameter_files, parts, runner, steps
 from lib.runs.parameter_files import RunParams, value_to_yaml
 from lib.runs.steps import Step
@@ -211,8 +211,8 @@ def collect(sweep: Sweep, folder: Path) -> pd.DataFrame:
     """The predictions of all points that are complete and current, one row per data set and text.
 
     Returns:
-        point, variant, the grid's parameters as texts, kept_share (of 04), dataset (audit texts are
-        in that of their source and in that of all), split, text_id, nth (of this text), label,
+        point, variant, the grid's parameters as texts, kept_share (of 04), dataset (each text is in
+        that of its source and in that of all), split, text_id, nth (of this text), label,
         predicted, and reference: what the point with the same grid values and the variant
         `compare_with` predicts (NaN for that point itself).
     """
@@ -240,7 +240,8 @@ def collect(sweep: Sweep, folder: Path) -> pd.DataFrame:
     texts["reference"] = texts["reference"].mask(is_reference)
     is_audit = texts["split"].str.startswith("audit")
     whole = texts.assign(dataset=np.where(is_audit, ALL_AUDIT, "gold"))
-    return pd.concat([whole, texts[is_audit].assign(dataset=texts["source"])], ignore_index=True)
+    of_source = texts.assign(dataset=texts["source"].map(as_dataset))
+    return pd.concat([whole, of_source], ignore_index=True)
 
 
 def predictions(point: Point, run_dir: Path, measure: str) -> pd.DataFrame:
