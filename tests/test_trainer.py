@@ -213,6 +213,5 @@ def test_two_processes_give_the_gradients_of_one(tiny_checkpoint, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = dict(torch.load(path) for path in (one, two))
-    apart = (found[1] - found[2]).abs()
-    # Adam divides by a gradient's size: where that is nearly zero, rounding becomes a step
-    assert (apart < 1e-5).float().mean() > 0.999 and apart.max() < 0.001 * found[1].std()
+    assert torch.allclose(found[1], found[2], atol=1e-5)
+    assert (found[1] - found[2]).abs().max() < 0.01 * found[1].std()
