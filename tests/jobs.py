@@ -24,7 +24,7 @@ def main(checkpoint: str, out: Path) -> None:
     texts = Texts.build(encoder, toy(48, 1))
     batches = LengthBatches(texts.lengths, 12, seed=0)
     torch.manual_seed(0)
-    supcon = SupCon(encoder.hidden_size, temperature=0.1)
+    supcon = SupCon(encoder.hidden_size, temperature=0.1, hard_mining=False, memory_size=24)
     plan = Plan(
         steps=4,
         evaluations=1,

@@ -14,6 +14,8 @@ from lib.training.batches import (
     ClassClusterBatches,
     LengthBatches,
     apportion,
+    minority_shares,
+    nearest_clusters,
 )
 
 GROUPS, SIZE = 16, 4
@@ -184,3 +186,36 @@ def test_a_class_without_gold_texts_is_an_error(texts):
     absent = texts[~(texts["gold"] & (texts["label"] == 1))].reset_index(drop=True)
     with pytest.raises(UserError, match="gold train has no text of neutral"):
         batches_of(absent)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=60))
+def test_minority_shares_are_those_of_texts_outside_the_main_class(rows):
+    clusters, labels = (np.array(column) for column in zip(*rows, strict=True))
+    shares = minority_shares(labels, clusters, 6)
+    frame = pd.DataFrame({"cluster": clusters, "label": labels})
+    counts = frame.groupby("cluster")["label"].value_counts().unstack(fill_value=0)
+    minority = (counts.sum(axis=1) - counts.max(axis=1)).reindex(range(6), fill_value=0)
+    expected = minority if minority.sum() else counts.sum(axis=1).reindex(range(6), fill_value=0)
+    np.testing.assert_allclose(shares, expected / expected.sum())
+
+
+def test_nearest_clusters_begin_with_the_cluster_itself():
+    centroids = np.array([[0.0, 0], [1, 0], [5, 0], [6.5, 0]])
+    assert nearest_clusters(centroids, 2).tolist() == [[0, 1], [1, 0], [2, 3], [3, 2]]
+    assert nearest_clusters(centroids, 9).shape == (4, 4)
+
+
+def test_hard_batches_take_up_to_half_of_each_class_from_one_region(texts):
+    ring = np.array([[(c + i) % 30 for i in (0, 1, -1, 2, -2)] for c in range(30)])
+    batches = batches_of(texts, neighbours=ring, gold_share=1.0)
+    plain = batches_of(texts, gold_share=1.0)
+
+    def most_in_a_region(batch: np.ndarray) -> float:
+        clusters = texts["cluster"].to_numpy()[batch]
+        return max(np.isin(clusters, region).mean() for region in ring)
+
+    hard = [most_in_a_region(batches[step]) for step in range(30)]
+    easy = [most_in_a_region(plain[step]) for step in range(30)]
+    assert min(hard) >= 0.5 and np.mean(easy) < 0.45
+    assert max(hard) < 1  # and the rest from anywhere
+    assert (batches[7] == batches_of(texts, neighbours=ring, gold_share=1.0)[7]).all()

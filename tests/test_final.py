@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.clusters.kmeans import KMeans
 from lib.data.tables import read_corpus, write_corpus
 from lib.embeddings import store
 from lib.errors import UserError
@@ -36,6 +37,7 @@ def files(tiny_checkpoint, tmp_path):
     pseudo = toy(40, 3).assign(text_id=[f"c{i}" for i in range(40)], cluster=np.arange(40) % 4)
     pseudo[final.PROBABILITIES] = soft
     pseudo.to_parquet(tmp_path / "pseudo.parquet")
+    KMeans(np.eye(4, 8, dtype=np.float32), 1.0).save(tmp_path / "kmeans.npz")
     encoder = new_classifier(tiny_checkpoint, pooling="cls", max_tokens=32, seed=0)
     save_classifier(encoder, tmp_path / "model")
     return {
@@ -43,10 +45,12 @@ def files(tiny_checkpoint, tmp_path):
         "corpus": tmp_path / "corpus",
         "gold_clusters": tmp_path / "gold_clusters.parquet",
         "pseudo": tmp_path / "pseudo.parquet",
+        "kmeans": tmp_path / "kmeans.npz",
         "model": tmp_path / "model",
     }
 
 
+SUPCON = {"temperature": 0.1, "hard_mining": True, "memory_size": 24}
 OPTIONS = {
     "base_model": "nowhere",
     "base_revision": None,
@@ -56,11 +60,12 @@ OPTIONS = {
     "max_tokens": 32,
     "pseudo_weight": 0.5,
     "soft_labels": 0.5,
-    "temperature": 0.1,
+    "supcon": SUPCON,
     "sampling": {
         "batch_groups": 6,
         "group_size": 2,
         "gold_share": 0.5,
+        "hard_mining": True,
         "seed": 0,
     },
     "training": {
@@ -144,10 +149,16 @@ def test_texts_that_measure_at_the_end_are_never_trained_on(tmp_path):
     store.write_shard(tmp_path, 0, np.zeros((60, 2)), probabilities, numbers)
     store.write_index(tmp_path, [60])
     paths = {"corpus": tmp_path / "corpus", "clusters": tmp_path / "clusters.parquet"}
-    final.write_training_texts(tmp_path, embeddings=tmp_path, seed=0, **paths)
+    final.write_training_texts(tmp_path, embeddings=tmp_path, heldout_share=0.2, seed=0, **paths)
     both = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("pseudo", "heldout")]
     used = {int(i, 16) for frame in both for i in frame["text_id"]}
     assert used == {i for i in range(60) if i >= 30 or i % 3 == 0}
+
+
+def test_a_memory_smaller_than_a_batch_is_refused(files, tmp_path):
+    with pytest.raises(UserError, match=r"05_metric_learning.memory_size: 5 is less than a batch"):
+        options = OPTIONS | {"supcon": SUPCON | {"memory_size": 5}}
+        final.train_candidate(tmp_path, lambda_metric=0.5, **files, **options)
 
 
 def test_pseudo_labels_weigh_less_and_may_be_soft(files):

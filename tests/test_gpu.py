@@ -85,7 +85,7 @@ def test_memory_is_the_budgets_whatever_the_batch(tmp_path):
         texts = Texts.build(encoder, frame)
         assert texts.lengths.max() == 8192
         validation = Texts.build(encoder, toy(3, 2))
-        supcon = SupCon(384, temperature=0.1)
+        supcon = SupCon(384, temperature=0.1, hard_mining=False, memory_size=0)
         options = plan(steps=2, evaluations=1, precision="auto", device="cuda", learning_rate=1e-5)
         torch.cuda.reset_peak_memory_stats()
         folder = tmp_path / f"{size}"

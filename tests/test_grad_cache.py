@@ -25,7 +25,7 @@ class Batch:
             if isinstance(module, torch.nn.Dropout):
                 module.p = dropout
         torch.manual_seed(0)
-        supcon = SupCon(self.encoder.hidden_size, temperature=0.1)
+        supcon = SupCon(self.encoder.hidden_size, temperature=0.1, hard_mining=False, memory_size=0)
         self.model = LossModel(self.encoder, supcon, lambda_metric=0.5).train()
         self.texts = Texts.build(self.encoder, toy(24, 1), np.linspace(0.5, 1, 24))
         parts = list(token_budget_batches(self.texts.lengths, 40, 0.2))

@@ -14,6 +14,7 @@ from transformers import ModernBertConfig, ModernBertModel, pipeline
 
 from conftest import SPECIAL, tiny_tokenizer
 from lib import LABELS
+from lib.clusters.kmeans import KMeans
 from lib.data.tables import write_corpus
 from lib.embeddings import store
 from lib.models import onnx_export
@@ -105,8 +106,10 @@ def test_steps_02_03_and_05(size, longest, tmp_path):
     corpus.assign(cluster=0, **labels).to_parquet(tmp_path / "pseudo.parquet")
     train = gold[gold["split"] == "train"]
     train[["text_id"]].assign(cluster=0).to_parquet(tmp_path / "gold_clusters.parquet")
+    KMeans(np.eye(2, 8, dtype=np.float32), 1.0).save(tmp_path / "kmeans.npz")
     options = OPTIONS | {
         "max_tokens": longest,
+        "supcon": OPTIONS["supcon"] | {"memory_size": 0},
         "training": training | {"tokens_per_batch": 64},  # less than a batch: GradCache
     }
     options["sampling"] = options["sampling"] | {"batch_groups": 3, "gold_share": 1.0}
@@ -117,6 +120,7 @@ def test_steps_02_03_and_05(size, longest, tmp_path):
         corpus=tmp_path / "corpus",
         gold_clusters=tmp_path / "gold_clusters.parquet",
         pseudo=tmp_path / "pseudo.parquet",
+        kmeans=tmp_path / "kmeans.npz",
         model=folders["02"],
         **options,
     )

@@ -51,7 +51,7 @@ def train(checkpoint, folder, *, supcon=False, lambda_metric=0.5, dropout=0.1, *
     options = {}
     if supcon:
         torch.manual_seed(0)
-        supcon = SupCon(encoder.hidden_size, temperature=0.1)
+        supcon = SupCon(encoder.hidden_size, temperature=0.1, hard_mining=False, memory_size=24)
         options = {"supcon": supcon, "lambda_metric": lambda_metric}
     history = fit(encoder, texts, validation, batches, plan(**changes), folder, **options)
     return encoder, history
@@ -90,7 +90,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interrupted_run_ends_with_the_same_weights(
     tiny_checkpoint, tmp_path, monkeypatch, supcon
 ):
-    """Dropout, and the projection included."""
+    """Dropout, the projection and the memory included."""
     whole, history = train(tiny_checkpoint, tmp_path / "whole", supcon=supcon)
     interrupt(monkeypatch)
     with pytest.raises(KeyboardInterrupt):

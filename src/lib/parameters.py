@@ -270,6 +270,14 @@ class MetricLearningParams(TrainingParams):
         [0.0, 0.1, 0.5], min_length=1, description="weights of SupCon to compare on validation"
     )
     temperature: float = Field(0.1, gt=0.0, le=10.0, description="of SupCon")
+    hard_mining: bool = Field(
+        False,
+        description="hard pairs by the clusters: half of each batch from one region of the space, "
+        "and only the farthest half of positives and nearest half of negatives count",
+    )
+    memory_size: int = Field(
+        0, ge=0, le=1_000_000, description="texts of earlier batches to compare with; 0: none"
+    )
     steps: int | None = Field(
         1000,
         ge=1,
@@ -284,6 +292,9 @@ class MetricLearningParams(TrainingParams):
     pseudo_weight: Share = Field(0.5, description="weight of a pseudo-labelled text in the losses")
     soft_labels: Share = Field(
         0.0, description="share of the base's probabilities in a pseudo-labelled text's target"
+    )
+    heldout_share: float = Field(
+        0.1, gt=0.0, lt=0.5, description="share of the kept texts never trained on, for 06"
     )
     learning_rate: float = Field(1e-5, gt=0.0, le=1.0, description="peak, encoder")
     head_learning_rate: float = Field(

@@ -169,7 +169,9 @@ def candidates(step: Step, training_texts: Path, gold_clusters: Path) -> dict[fl
     options: dict[str, Any] = {
         "gold_clusters": gold_clusters / "gold_clusters.parquet",
         "pseudo": training_texts / "pseudo.parquet",
-        "sampling": p.only("batch_groups", "group_size", "gold_share", "seed"),
+        "kmeans": kmeans_in_use(step),
+        "supcon": p.only("temperature", "hard_mining", "memory_size"),
+        "sampling": p.only("batch_groups", "group_size", "gold_share", "hard_mining", "seed"),
         "training": p.only("steps", "evaluations", *TRAINING),
         "together": True,
     }

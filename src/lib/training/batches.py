@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
+from sklearn.neighbors import NearestNeighbors
 from torch.utils.data import Sampler
 
 from lib import LABELS
@@ -86,6 +87,10 @@ class ClassClusterBatches:
     pseudo-labelled texts, so positives share class and, where possible, cluster. Negatives then
     come from groups of other classes, which pure clusters make clusters of another dominant class.
 
+    With `neighbours` negatives are hard: each batch takes a mixed cluster, and up to half of the
+    groups of every class come from it and the clusters nearest to it. The other half, from
+    anywhere, are positives far apart from those.
+
     Args:
         labels: int [n].
         clusters: int [n], the cluster of each text.
@@ -93,6 +98,8 @@ class ClassClusterBatches:
         groups: groups per batch, at least one per class.
         group_size: texts per group; with fewer texts in the cluster some come twice.
         gold_share: in [0, 1].
+        neighbours: int [k, m], for each cluster itself and the nearest others; None: no hard
+            negatives.
         seed: batch i depends only on (seed, i).
     Raises:
         UserError: a class without any text of the kind that is asked for.
@@ -108,6 +115,7 @@ class ClassClusterBatches:
         group_size: int,
         gold_share: float,
         seed: int,
+        neighbours: np.ndarray | None = None,
     ) -> None:
         self.group_size, self.gold_share, self.seed = group_size, gold_share, seed
         self.size = groups * group_size
@@ -121,18 +129,25 @@ class ClassClusterBatches:
             for label in range(len(LABELS))
             for gold in (True, False)
         }
+        self.neighbours = neighbours
+        if neighbours is not None:
+            self.mixed = minority_shares(labels, clusters, len(neighbours))
 
     def __getitem__(self, step: int) -> np.ndarray:
         """Indices of the texts of batch `step`, int64 [groups * group_size]."""
         rng = np.random.default_rng([self.seed, step])
         chosen: list[np.ndarray] = []
+        near: list[int] = []
+        if self.neighbours is not None:
+            near = self.neighbours[rng.choice(len(self.mixed), p=self.mixed)].tolist()
         for label, groups in enumerate(self.groups_per_class):
             gold_pool, pseudo_pool = self.pools[label, True], self.pools[label, False]
             # a fraction of a group is settled by chance, so that the share holds on average
             gold_groups = int(np.floor(groups * self.gold_share + rng.random()))
             if not pseudo_pool:
                 gold_groups = groups
-            gold_clusters = gold_pool.draw_clusters(gold_groups, rng)
+            local = [c for c in near if c in gold_pool.members][: (gold_groups + 1) // 2]
+            gold_clusters = gold_pool.draw_clusters(gold_groups, rng, local)
             pseudo_clusters = pseudo_pool.draw_clusters(groups - gold_groups, rng, gold_clusters)
             chosen += gold_pool.draw_texts(gold_clusters, self.group_size, rng)
             chosen += pseudo_pool.draw_texts(pseudo_clusters, self.group_size, rng)
@@ -173,6 +188,28 @@ class _Pool:
             shuffled = rng.permutation(self.members[cluster])
             drawn.append(np.resize(shuffled, groups * group_size))
         return drawn
+
+
+def minority_shares(labels: np.ndarray, clusters: np.ndarray, k: int) -> np.ndarray:
+    """How likely each cluster is where classes meet: its share of texts not of its main class.
+
+    Args:
+        labels, clusters: int [n]; k: number of clusters.
+    Returns:
+        float [k], summing to 1; by size if no cluster is mixed.
+    """
+    counts = np.zeros((k, len(LABELS)))
+    np.add.at(counts, (clusters, labels), 1)
+    minority = counts.sum(1) - counts.max(1)
+    if minority.sum() == 0:
+        minority = counts.sum(1)
+    return minority / minority.sum()
+
+
+def nearest_clusters(centroids: np.ndarray, count: int) -> np.ndarray:
+    """For each cluster itself and the nearest others: float [k, d] in, int64 [k, count] out."""
+    found = NearestNeighbors(n_neighbors=min(count, len(centroids))).fit(centroids)
+    return found.kneighbors(centroids, return_distance=False)
 
 
 def apportion(shares: np.ndarray, seats: int) -> list[int]:

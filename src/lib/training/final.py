@@ -27,12 +27,11 @@ from lib.models.batching import PASSES
 from lib.models.encoder import Encoder, hardware, load_classifier
 from lib.models.inference import predict
 from lib.training.base import CHECKPOINTS, HISTORY, leave, mend, starting_point
-from lib.training.batches import ClassClusterBatches
+from lib.training.batches import ClassClusterBatches, nearest_clusters
 from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
 
 PROBABILITIES = ["p0", "p1", "p2"]
-HELDOUT_SHARE = 0.1  # of the kept texts never trained on, for 06
 CHOOSING_TEXTS = 200  # of each source, at every evaluation of every candidate
 
 
@@ -42,6 +41,7 @@ def write_training_texts(
     corpus: Path,
     embeddings: Path,
     clusters: Path,
+    heldout_share: float,
     seed: int,
 ) -> None:
     """Write the kept corpus texts with their pseudo-labels: pseudo.parquet, heldout.parquet.
@@ -57,7 +57,7 @@ def write_training_texts(
     texts = read_corpus(corpus, text_ids=kept["text_id"])
     texts = pseudo_labelled(texts[~audit_test(texts)], kept)
     texts[PROBABILITIES] = read_probabilities(embeddings, texts["text_id"])
-    heldout, rest = hold_out(texts, HELDOUT_SHARE, seed)
+    heldout, rest = hold_out(texts, heldout_share, seed)
     write_parquet(folder / "pseudo.parquet", rest)
     write_parquet(folder / "heldout.parquet", heldout)
 
@@ -127,18 +127,20 @@ def training_frame(gold: Path, gold_clusters: Path, pseudo: Path) -> pd.DataFram
 
 
 def class_cluster_batches(
-    frame: pd.DataFrame, *, batch_groups: int, **options: Any
+    frame: pd.DataFrame, kmeans: Path, *, hard_mining: bool, batch_groups: int, **options: Any
 ) -> ClassClusterBatches:
     """The batches of a `training_frame`.
 
     Args:
         options: group_size, gold_share and seed of `lib.training.batches.ClassClusterBatches`.
     """
+    near = nearest_clusters(KMeans.load(kmeans).centroids, batch_groups) if hard_mining else None
     return ClassClusterBatches(
         frame["label"].to_numpy(np.int64),
         frame["cluster"].to_numpy(np.int64),
         frame["gold"].to_numpy(bool),
         groups=batch_groups,
+        neighbours=near,
         **options,
     )
 
@@ -152,6 +154,7 @@ def train_candidate(
     corpus: Path,
     gold_clusters: Path,
     pseudo: Path,
+    kmeans: Path,
     model: Path,
     base_model: Path | str,
     base_revision: str | None,
@@ -160,26 +163,33 @@ def train_candidate(
     max_tokens: int,
     pseudo_weight: float,
     soft_labels: float,
-    temperature: float,
+    supcon: dict[str, Any],
     sampling: dict[str, Any],
     training: dict[str, Any],
 ) -> None:
     """Train one value of λ_metric; its best checkpoint and history.csv are saved in `folder`.
 
     Args:
-        gold, gold_clusters, pseudo: files as above; corpus: folder of 01; model: of 02.
-        sampling: of `class_cluster_batches`; training: of `lib.training.trainer.Plan`.
+        gold, gold_clusters, pseudo, kmeans: files as above; corpus: folder of 01; model: of 02.
+        supcon: of `lib.training.losses.SupCon`; sampling: of `class_cluster_batches`;
+            training: of `lib.training.trainer.Plan`.
         others: see `lib.parameters.MetricLearningParams`.
     Raises:
-        UserError: a class without gold texts, or no audit label to choose on.
+        UserError: a memory smaller than a batch, a class without gold texts, or no audit label to
+            choose on.
     """
     pooling = load_classifier(model, max_tokens).pooling
     start = model if start_from == "base_classifier" else None
     encoder = starting_point(start, base_model, base_revision, pooling, max_tokens, training)
     frame = training_frame(gold, gold_clusters, pseudo)
-    batches = class_cluster_batches(frame, **sampling)
+    batches = class_cluster_batches(frame, kmeans, **sampling)
+    if 0 < supcon["memory_size"] < batches.size:
+        raise UserError(
+            f"05_metric_learning.memory_size: {supcon['memory_size']} is less than a batch of "
+            f"{batches.size} texts; take 0, or {batches.size} and more"
+        )
     torch.manual_seed(training["seed"])
-    loss = SupCon(encoder.hidden_size, temperature)
+    loss = SupCon(encoder.hidden_size, **supcon)
     steps = training["steps"] or math.ceil(PASSES * len(frame) / batches.size)
     plan = Plan(**training | {"steps": steps})
     texts = training_texts(encoder, frame, pseudo_weight, soft_labels)
