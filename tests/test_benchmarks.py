@@ -45,9 +45,9 @@ def test_kmeans_is_measured_against_scikit_learn(capsys):
 
 
 def test_the_planted_copies_are_there(tmp_path):
-    scale.make_files(tmp_path, texts=2000, seed=0)
-    texts = pd.read_csv(tmp_path / "corpus-00000.csv")["text"]
-    assert len(texts) == 2000 and len(pd.read_csv(tmp_path / "gold_train.csv")) == 180
+    scale.make_files(tmp_path / "data", texts=2000, seed=0)
+    texts = pd.read_csv(tmp_path / "data" / "corpus-00000.csv")["text"]
+    assert len(texts) == 2000 and len(pd.read_csv(tmp_path / "data" / "gold_train.csv")) == 180
     assert texts.str.endswith("!!!").mean() == pytest.approx(scale.COPIES, rel=0.35)
     near = texts.str.contains("иначе").mean()
     assert near == pytest.approx(scale.NEAR_COPIES, rel=0.35)
