@@ -1,19 +1,20 @@
 """The benchmarks run, at tiny sizes, and measure what they say."""
 
-import re
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.cluster import KMeans
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
 import common
-import corpus
 import kmeans
 import scale
+
+from lib.parameters import STEPS
 
 
 def test_a_process_of_its_own_is_measured():
@@ -43,26 +44,33 @@ def test_kmeans_is_measured_against_scikit_learn(capsys):
     assert "2,000 x 8, 20 clusters" in capsys.readouterr().out and "fastkmeans" not in table.index
 
 
-def test_corpus_counts_the_planted_copies(capsys):
-    corpus.main(["--texts", "2000"])
-    lines = re.findall(r"^(\D+) (\d+)$", capsys.readouterr().out, re.MULTILINE)
-    counts = {name.strip(): int(number) for name, number in lines}
-    assert counts["read"] == 2200 and counts["kept as gold"] == 200
-    assert counts["twin of a gold text"] == pytest.approx(2000 * corpus.LEAKS, abs=4)
-    assert counts["duplicate in corpus"] == pytest.approx(2000 * corpus.COPIES, rel=0.35)
+def test_the_planted_copies_are_there(tmp_path):
+    scale.make_files(tmp_path / "data", texts=2000, seed=0)
+    texts = pd.read_csv(tmp_path / "data" / "corpus-00000.csv")["text"]
+    assert len(texts) == 2000 and len(pd.read_csv(tmp_path / "data" / "gold_train.csv")) == 180
+    assert texts.str.endswith("!!!").mean() == pytest.approx(scale.COPIES, rel=0.35)
+    near = texts.str.contains("иначе").mean()
+    assert near == pytest.approx(scale.NEAR_COPIES, rel=0.35)
 
 
-def test_blocks_are_the_parts_of_one_file_of_each_format():
-    log = [("read", 1.0)] * 8 + [("gold", 50.0)] + [("read", 2.0)] * 3 + [("compare", 7.0)]
-    found = corpus.blocks(log)
-    assert found["read"].tolist() == [8.0, 6.0] and found["compare"].tolist()[0] == 7.0
+@pytest.mark.slow
+def test_scale_measures_every_step(tiny_checkpoint, tmp_path):
+    small = ["03.pca_dimensions=8", "04.clusters=20", "04.umap_points=100", "05.batch_groups=8"]
+    overrides = [part for value in small for part in ("-p", value)]
+    arguments = ["--texts", "1500", "--base-model", tiny_checkpoint, "--folder", str(tmp_path)]
+    table = scale.main([*arguments, *overrides])
+    assert table["step"].tolist() == [*STEPS][:5] and (table["texts"] == 1500).all()
+    assert table["GiB"].between(0.1, 4).all() and (table["CPU s"] > 0).all()
+    assert table["parts"].str.contains("pca|kmeans|candidates/0.5").sum() == 3
 
 
-def test_scale_measures_every_stage(capfd):
-    arguments = ["--points", "900", "--dim", "24", "--pca", "8", "--clusters", "20"]
-    table = scale.main(arguments)
-    assert table["points"].tolist() == [900]
-    stages = [f"{name} s" for name in ("pca", "kmeans", "purity", "filter")]
-    assert (table[stages] > 0).all(axis=None)
-    assert (table[stages].sum(axis=1) <= table["total s"]).all()
-    assert table["peak GiB"].between(0.1, 4).all() and table["kept"].between(0, 1).all()
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_runs_without_one(monkeypatch, capsys):
+    import gpu  # sentence-transformers takes its time
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "torch sees no GPU; --tiny" in capsys.readouterr().err
+    table = gpu.main(["--tiny"])
+    assert len(table) == 10 and (table[["tokens/s", "texts/s", "share"]] > 0).all(axis=None)

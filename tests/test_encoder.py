@@ -87,6 +87,21 @@ def test_texts_are_cut_at_max_tokens_with_their_special_tokens(tiny_checkpoint):
         assert ids[-1] == encoder.tokenizer.sep_token_id
 
 
+def test_tokens_of_many_texts_are_one_flat_array(tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr("lib.models.encoder.AT_ONCE", 3)
+    encoder = fresh(tiny_checkpoint)
+    found = encoder.tokenize(text for text in SENTENCES)
+    expected = [encoder.tokenizer(text)["input_ids"] for text in SENTENCES]
+    assert [row.tolist() for row in found] == expected
+    assert found.lengths.tolist() == [len(row) for row in expected]
+    assert found.ids.dtype == np.int32 and len(found.ids) == sum(map(len, expected))
+    assert found[-1].tolist() == expected[-1] and found[np.int64(2)].tolist() == expected[2]
+    assert [row.tolist() for row in found[1:3]] == expected[1:3]
+    assert len(encoder.tokenize([])) == 0 and not encoder.tokenize([]).lengths.sum()
+    with pytest.raises(IndexError):
+        found[len(SENTENCES)]
+
+
 def test_more_tokens_than_positions_is_an_error(tiny_checkpoint, saved):
     for load in (
         lambda: fresh(tiny_checkpoint, max_tokens=1025),

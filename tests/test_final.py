@@ -144,15 +144,21 @@ def test_texts_that_measure_at_the_end_are_never_trained_on(tmp_path):
     write_corpus(corpus, tmp_path / "corpus" / "part-00000.parquet")
     known = {"cluster": 0, "predicted": 1, "confidence": 0.9, "purity": 1.0, "kept": True}
     pd.DataFrame({"text_id": ids}).assign(**known).to_parquet(tmp_path / "clusters.parquet")
-    probabilities = np.full((60, 3), 1 / 3, np.float32)
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 60).astype(np.float32)
     numbers = np.array([int(i, 16) for i in ids], np.uint64)
     store.write_shard(tmp_path, 0, np.zeros((60, 2)), probabilities, numbers)
     store.write_index(tmp_path, [60])
     paths = {"corpus": tmp_path / "corpus", "clusters": tmp_path / "clusters.parquet"}
-    final.write_training_texts(tmp_path, embeddings=tmp_path, heldout_share=0.2, seed=0, **paths)
+    options = {"embeddings": tmp_path, "heldout_share": 0.2, "seed": 0, **paths}
+    final.write_training_texts(tmp_path, **options)
     both = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("pseudo", "heldout")]
     used = {int(i, 16) for frame in both for i in frame["text_id"]}
     assert used == {i for i in range(60) if i >= 30 or i % 3 == 0}
+    found = pd.concat(both)
+    assert found["p0"].tolist() == [probabilities[int(i, 16), 0] for i in found["text_id"]]
+    pd.DataFrame({"text_id": ids[::-1]}).assign(**known).to_parquet(paths["clusters"])
+    with pytest.raises(UserError, match="has other texts than"):
+        final.write_training_texts(tmp_path, **options)
 
 
 def test_a_memory_smaller_than_a_batch_is_refused(files, tmp_path):
@@ -165,7 +171,11 @@ def test_pseudo_labels_weigh_less_and_may_be_soft(files):
     encoder = load_classifier(files["model"], 32)
     frame = final.training_frame(files["gold"], files["gold_clusters"], files["pseudo"])
     assert len(frame) == 70 and frame["gold"].sum() == 30
-    texts = final.training_texts(encoder, frame, pseudo_weight=0.25, soft_labels=0.5)
+    words = [*final.read_training_texts(files["gold"], files["pseudo"])]
+    known = [pd.read_parquet(files[name]).iloc[:n] for name, n in (("gold", 30), ("pseudo", 40))]
+    assert words == pd.concat(known)["text"].tolist()
+    assert frame["cluster"].tolist() == [*np.arange(30) % 4, *np.arange(40) % 4]
+    texts = final.training_texts(encoder, frame, iter(words), pseudo_weight=0.25, soft_labels=0.5)
     assert texts.weights.tolist() == [1.0] * 30 + [0.25] * 40
     hard = np.eye(3)[frame["label"]]
     np.testing.assert_array_equal(texts.targets[:30], hard[:30])
@@ -174,13 +184,12 @@ def test_pseudo_labels_weigh_less_and_may_be_soft(files):
 
 
 def test_only_kept_texts_get_a_label_and_never_the_audit_label():
-    texts = pd.DataFrame({"text_id": ["a", "b"], "text": "т", "source": "s", "audit_label": [0, 1]})
-    clusters = pd.DataFrame(
-        {"text_id": ["a", "b"], "cluster": 3, "predicted": 2, "kept": [True, False]}
-    )
-    clusters = clusters.assign(confidence=0.9, purity=1.0)
-    found = final.pseudo_labelled(texts, clusters)
-    assert found["text_id"].tolist() == ["a"] and found["label"].tolist() == [2]
+    ids = [f"{i:016x}" for i in (0, 3)]
+    texts = pd.DataFrame({"text_id": ids, "text": "т", "source": "s", "audit_label": [0, 1]})
+    labelled = pd.DataFrame({"cluster": 3, "predicted": 2, "kept": [True, False]}, index=[7, 8])
+    labelled = labelled.assign(confidence=0.9, purity=1.0, p0=0.0, p1=0.1, p2=0.9)
+    found = final.pseudo_labelled(texts, labelled)
+    assert found["text_id"].tolist() == ids[:1] and found["label"].tolist() == [2]
     assert "audit_label" not in found
 
 

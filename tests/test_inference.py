@@ -124,7 +124,7 @@ def test_several_cores_give_the_same_bytes_and_keep_the_setting(tiny_checkpoint)
 
 def test_an_error_in_a_worker_is_raised(tiny_checkpoint):
     encoder = fresh(tiny_checkpoint)
-    token_ids = encoder.tokenize(random_texts(60, 40))
+    token_ids = [*encoder.tokenize(random_texts(60, 40))]
     token_ids[7] = np.array([10**6], dtype=np.int32)  # no such token
     torch.set_num_threads(2)
     with pytest.raises(IndexError):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import ModernBertConfig, ModernBertModel, pipeline
 
-from conftest import SPECIAL, tiny_tokenizer
+from conftest import tiny_tokenizer
 from lib import LABELS
 from lib.clusters.kmeans import KMeans
 from lib.data.tables import write_corpus
@@ -31,9 +31,9 @@ SHAPES = {"base": (768, 12, 1152, 22), "small": (384, 6, 1152, 22), "narrow": (6
 LONG = 8192
 
 
-def checkpoint(folder, size: str) -> str:
-    """A random mmBERT with the tests' vocabulary."""
-    tokenizer = tiny_tokenizer()
+def checkpoint(folder, size: str, tokenizer=None) -> str:
+    """A random mmBERT with a tokenizer, without one with that of the tests."""
+    tokenizer = tokenizer or tiny_tokenizer()
     tokenizer.model_max_length = LONG
     hidden, heads, intermediate, layers = SHAPES[size]
     config = ModernBertConfig(
@@ -47,11 +47,11 @@ def checkpoint(folder, size: str) -> str:
         global_rope_theta=160_000.0,
         local_rope_theta=160_000.0,
         max_position_embeddings=LONG,
-        pad_token_id=SPECIAL["[PAD]"],
-        cls_token_id=SPECIAL["[CLS]"],
-        bos_token_id=SPECIAL["[CLS]"],
-        sep_token_id=SPECIAL["[SEP]"],
-        eos_token_id=SPECIAL["[SEP]"],
+        pad_token_id=tokenizer.pad_token_id,
+        cls_token_id=tokenizer.cls_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        eos_token_id=tokenizer.sep_token_id,
     )
     torch.manual_seed(0)
     ModernBertModel(config).save_pretrained(folder / "mmbert")
@@ -99,7 +99,7 @@ def test_steps_02_03_and_05(size, longest, tmp_path):
         tokens_per_batch=None,
         **ON,
     )
-    found = store.read_probabilities(folders["03"], corpus["text_id"])
+    found = store.read_probabilities(folders["03"])
     assert found.shape == (4, 3) and np.isfinite(found).all()
 
     labels = dict(zip(final.PROBABILITIES, found.T, strict=True))

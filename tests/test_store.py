@@ -64,19 +64,6 @@ def test_the_store_holds_what_the_models_say(inputs, tmp_path, probe, space):
     assert index["rows"] == 28 and [entry["rows"] for entry in index["shards"]] == [10, 10, 8]
 
 
-def test_probabilities_of_chosen_texts_come_in_their_order(inputs, tmp_path):
-    embed(inputs, tmp_path)
-    everything = store.read_probabilities(tmp_path)
-    chosen = [f"{i:016x}" for i in (20, 3, 11)]
-    np.testing.assert_array_equal(
-        store.read_probabilities(tmp_path, chosen), everything[[20, 3, 11]]
-    )
-    with pytest.raises(UserError, match="no text ffff"):
-        store.read_probabilities(tmp_path, ["ffff"])
-    with pytest.raises(UserError, match=f"text {chosen[1]} is in the corpus twice"):
-        store.read_probabilities(tmp_path, [*chosen, chosen[1]])
-
-
 def test_whole_shards_are_kept_and_damaged_ones_made_again(inputs, tmp_path):
     embed(inputs, tmp_path)
     first, second, third = sorted(tmp_path.glob("shard-*"))

@@ -28,6 +28,13 @@ def peak_memory() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
+def gpu_memory() -> float:
+    """Peak memory of this process's tensors on its GPU in GiB; NaN without one."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
+
+
 def alone(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
     """Call a function in a process of its own: its result, seconds, and peak memory in GiB."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -81,8 +88,12 @@ class Mixture:
             rng = np.random.default_rng([self.seed, number])
             count = min(chunk, points - start)
             drawn = rng.choice(len(self.weights), size=count, p=self.weights)
-            vectors = rng.standard_normal((count, len(self.scale)), dtype=np.float32)
-            vectors *= self.scale
-            vectors *= self.widths[drawn, None]
-            vectors += self.centres[drawn]
-            yield vectors, drawn
+            yield self.draw(drawn, rng), drawn
+
+    def draw(self, components: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A vector of each component of int64 [n], float32 [n, d]."""
+        vectors = rng.standard_normal((len(components), len(self.scale)), dtype=np.float32)
+        vectors *= self.scale
+        vectors *= self.widths[components, None]
+        vectors += self.centres[components]
+        return vectors

@@ -14,6 +14,7 @@ round, with the lowest and the highest in brackets. The cosine says that all com
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
@@ -26,11 +27,14 @@ from sentence_transformers import SentenceTransformer
 from transformers import pipeline
 
 from lib.embeddings.pca import l2_normalise
+from lib.embeddings.store import ahead
 from lib.models import encoder, inference
+from lib.models.batching import batched
 from lib.runs.steps import machine
 
 BATCH_SIZES = (4, 8, 16, 32, 64)
 TRIAL_TEXTS = 400
+SHARD = 20_000  # texts
 Embed = Callable[[list[str]], np.ndarray]
 
 
@@ -74,14 +78,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def ours(options: argparse.Namespace, precision: str) -> Embed:
-    """What step 03 does for a shard."""
+    """What step 03 does: while a shard is embedded, the next one is tokenised."""
     model = encoder.new_classifier(
         options.base_model, pooling="mean", max_tokens=options.max_tokens, seed=options.seed
     )
     predictor = inference.Predictor(model, **encoder.hardware(precision, "auto"))
 
     def embed(texts: list[str]) -> np.ndarray:
-        return predictor(model.tokenize(texts))[1]
+        shards = ahead(model.tokenize(shard) for shard in batched(texts, SHARD))
+        return np.concatenate([predictor(token_ids)[1] for token_ids in shards])
 
     embed(["прогрев"] * 100)
     return embed
@@ -92,14 +97,7 @@ def peers(options: argparse.Namespace, precisions: list[str], trial: list[str]) 
     path = encoder.resolve(options.base_model)
     found = {}
     for precision in reversed(precisions):  # float32, the default, first
-        model = SentenceTransformer(path, model_kwargs={"dtype": getattr(torch, precision)})
-        model.max_seq_length = options.max_tokens
-
-        def encode(texts: list[str], size: int, model: SentenceTransformer = model) -> np.ndarray:
-            vectors = model.encode(texts, batch_size=size, show_progress_bar=False)
-            return np.asarray(vectors, dtype=np.float32)
-
-        size, embed = best_batch_size(encode, trial)
+        size, embed = sentence_transformer(path, options.max_tokens, precision, trial, BATCH_SIZES)
         found[f"sentence-transformers, {precision}, batch {size}"] = embed
 
     extract = pipeline("feature-extraction", model=path, tokenizer=path)
@@ -117,20 +115,35 @@ def peers(options: argparse.Namespace, precisions: list[str], trial: list[str]) 
             vectors[row] = output[0][: lengths[row]].float().mean(0).cpu().numpy()
         return vectors
 
-    size, embed = best_batch_size(pipe, trial)
+    size, embed = best_batch_size(pipe, trial, BATCH_SIZES)
     return found | {f"transformers pipeline, float32, batch {size}": embed}
 
 
-def best_batch_size(
-    embed: Callable[[list[str], int], np.ndarray], trial: list[str]
+def sentence_transformer(
+    path: str, max_tokens: int, precision: str, trial: list[str], sizes: tuple[int, ...]
 ) -> tuple[int, Embed]:
-    """The fastest of BATCH_SIZES on the trial texts, and the function with it."""
+    """sentence-transformers at its best batch size."""
+    model = SentenceTransformer(path, model_kwargs={"dtype": getattr(torch, precision)})
+    model.max_seq_length = max_tokens
+
+    def encode(texts: list[str], size: int) -> np.ndarray:
+        vectors = model.encode(texts, batch_size=size, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+    return best_batch_size(encode, trial, sizes)
+
+
+def best_batch_size(
+    embed: Callable[[list[str], int], np.ndarray], trial: list[str], sizes: tuple[int, ...]
+) -> tuple[int, Embed]:
+    """The fastest of the sizes on the trial texts, and the function with it."""
     seconds = {}
-    embed(trial[:50], BATCH_SIZES[0])
-    for size in BATCH_SIZES:
+    embed(trial[:50], sizes[0])
+    for size in sizes:
         started = time.perf_counter()
-        embed(trial, size)
-        seconds[size] = time.perf_counter() - started
+        with contextlib.suppress(torch.OutOfMemoryError):
+            embed(trial, size)
+            seconds[size] = time.perf_counter() - started
     best = min(seconds, key=seconds.__getitem__)
     return best, lambda texts: embed(texts, best)
 

@@ -1,125 +1,238 @@
-"""Steps 03 and 04 after the encoder, at any number of simulated vectors.
+"""Steps 01 to 05 at any number of made-up texts: seconds and peak memory of each, without encoder.
 
-    python tests/benchmarks/scale.py --points 300000 600000 1200000 2400000
+    python tests/benchmarks/scale.py --texts 300000 600000 1200000 2400000
 
-Vectors with cluster structure are written as step 03 writes them; then PCA with projection,
-K-Means, purity and filter run by the functions of the notebooks, in a process of their own whose
-peak memory is measured.
+Every step is the code of its notebook, in a process of its own, with params/full.yaml, one epoch
+in 02 and one training step in 05. Models have one narrow layer and a real tokenizer; where texts
+are embedded, vectors of mmBERT-base's width and probabilities follow at once from a text's tokens.
+The filter keeps so many texts that two thirds of the corpus are trained on.
 
-How to read it: seconds should grow no faster than the number of vectors, except for K-Means, which
-trains on a sample and then only assigns; memory should grow by little more than the files mapped
-into it, 4 bytes for each dimension after PCA of each vector.
+The texts are made in CSV, TSV, gzipped JSON lines and Parquet. Their lengths are those of a mixed
+corpus: seven in ten are short (median 15 words), three are articles (median 150). Of the corpus
+texts 5% are copies with other case and punctuation, 5% near-copies, and 0.2% copies of gold texts.
+
+How to read it: CPU seconds, which other work on the machine does not change, should not grow `per
+100,000` texts, but fall where a step starts, trains or draws at a fixed cost. `parts` are the
+seconds of what the step makes (the rest are figures, tables, digests). GiB is the peak memory,
+mapped files included.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
+import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 from common import Mixture, alone
-from tqdm import tqdm
 
-from lib.clusters import filter as filter_
-from lib.clusters import kmeans, purity
-from lib.embeddings import pca, store
-from lib.parameters import ClusterPurityParams
+from lib.artefacts import read_manifest
+from lib.data import corpus
+from lib.data.counts import fates_table
+from lib.files import read_json
+from lib.runs import parameter_files
+from lib.runs.fingerprints import PROJECT, notebook_path
 from lib.runs.steps import machine
 
-COMPONENTS, SHARD_SIZE = 3000, 50_000
+LAST = "05_metric_learning"
+WIDTH, COMPONENTS = 768, 3000  # of the simulated vectors
+MOST_GOLD = 20_000
+FILE_ROWS = 25_000
+FORMATS = ("csv", "tsv", "jsonl.gz", "parquet")
+COPIES, NEAR_COPIES, LEAKS = 0.05, 0.05, 0.002
+SETTINGS = [
+    "sources=[local]",
+    "test_files=[gold_test.*]",
+    "gold_files=[gold_train.*]",
+    "max_gold_train=2000",
+    "02.epochs=1",
+    "02.evaluations_per_epoch=1",
+    "freeze_word_embeddings=true",
+    "04.min_purity=0.0",
+    "04.min_confidence=0.0",
+    "04.best_share=0.7",
+    "05.lambda_metric=[0.5]",
+    "05.steps=1",
+    "05.evaluations=1",
+]
 
 
 def main(arguments: list[str] | None = None) -> pd.DataFrame:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--points", type=int, nargs="+", default=[100_000], help="vectors")
-    parser.add_argument("--dim", type=int, default=768, help="dimensions; default 768")
-    parser.add_argument("--pca", type=int, default=128, help="PCA dimensions; default 128")
-    parser.add_argument("--clusters", type=int, default=2000, help="default 2000")
+    parser.add_argument("--texts", type=int, nargs="+", default=[100_000], help="corpus texts")
+    parser.add_argument("--base-model", default="embedded:e5-small", help="whose tokenizer")
+    parser.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", dest="overrides")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where the files go; default: a temporary one")
     options = parser.parse_args(arguments)
+    print(machine())
     rows = []
-    for points in options.points:
+    for texts in options.texts:
         with tempfile.TemporaryDirectory(prefix="scale-", dir=options.folder) as name:
-            write_simulated_store(Path(name) / "embeddings", points, options.dim, options.seed)
-            params = ClusterPurityParams(clusters=options.clusters, seed=options.seed)
-            found, seconds, peak = alone(run_stages, Path(name), options.pca, params)
-            rows.append({"points": points, **found, "total s": seconds, "peak GiB": peak})
+            folder = Path(name)
+            _, seconds, _ = alone(make_files, folder / "data", texts, options.seed)
+            size = sum(path.stat().st_size for path in (folder / "data").iterdir())
+            print(f"{texts:,} texts, {size / 1e9:.1f} GB, made in {seconds:.0f} s", flush=True)
+            alone(write_model, folder / "start", options.base_model)
+            given = {"data_dir": folder / "data", "base_model": folder / "start"}
+            given |= {"seed": options.seed}
+            overrides = [f"{key}={value}" for key, value in given.items()]
+            full = PROJECT / "params" / "full.yaml"
+            params = parameter_files.load(full, [*SETTINGS, *overrides, *options.overrides])
+            for step, values in params.steps.items():
+                if step > LAST:
+                    break
+                cpu, seconds, peak = alone(run_step, step, folder / "run", values.model_dump())
+                manifest = read_manifest(folder / "run", step) or {}
+                parts = ", ".join(f"{part} {s:.0f}" for part, s in manifest["parts"].items())
+                each = {"s": seconds, "CPU s": cpu, "per 100,000": cpu / texts * 1e5}
+                rows.append({"texts": texts, "step": step, **each, "GiB": peak, "parts": parts})
+                print(rows[-1], flush=True)
+                print(manifest["summary"], flush=True)
+            prepared = read_json(folder / "run" / "01_gold_data" / "tables" / corpus.SUMMARY)
+            print(fates_table(prepared["counts"]).sum().to_string())
     table = pd.DataFrame(rows)
-    print(f"{machine()}; {options.dim} -> {options.pca} dimensions, {options.clusters} clusters")
-    print(table.to_string(index=False, float_format="%.4g"))
+    print(table.to_string(index=False, float_format="%.3g"))
     return table
 
 
-def write_simulated_store(folder: Path, points: int, dimensions: int, seed: int) -> None:
-    """Embeddings as `lib.embeddings.store` leaves them.
+def run_step(name: str, run_dir: Path, values: dict[str, Any]) -> float:
+    """The measured process: a notebook's cells, with a stub for the encoder; its CPU seconds."""
+    from lib.models import inference
 
-    Texts of a component of the mixture mostly get that component's class, more or less surely.
+    os.environ["MPLBACKEND"] = "Agg"
+    inference.Predictor.__call__ = stub()  # type: ignore[method-assign]
+    os.chdir(PROJECT / "notebooks")
+    scope: dict[str, Any] = {}
+    for cell in nbformat.read(notebook_path(name), as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{name} {cell.id}", "exec"), scope)
+            if "parameters" in cell.metadata.get("tags", []):
+                scope |= values | {"run_dir": str(run_dir)}
+    return time.process_time()
+
+
+def stub() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """What to put in the place of `Predictor.__call__`.
+
+    A text belongs to a component of a mixture of Gaussians by its tokens; texts of a component
+    mostly get that component's class, more or less surely.
     """
-    mixture = Mixture(dimensions, min(COMPONENTS, points), seed)
-    rng = np.random.default_rng(seed)
-    sure = rng.dirichlet([0.4, 0.4, 0.4], size=len(mixture.weights))
-    folder.mkdir(parents=True)
-    sizes = []
-    chunks = mixture.chunks(points, SHARD_SIZE)
-    total = -(-points // SHARD_SIZE)
-    for number, (vectors, component) in enumerate(tqdm(chunks, "simulated shards", total)):
-        noise = rng.gumbel(size=(len(vectors), 3)) * 0.5
-        logits = 2 * np.log(sure[component] + 1e-3) + noise
+    mixture = Mixture(WIDTH, COMPONENTS, seed=0)
+    sure = np.random.default_rng(0).dirichlet([0.4, 0.4, 0.4], size=COMPONENTS)
+    ends = mixture.weights.cumsum()[:-1]
+
+    def answer(
+        _: Any, token_ids: list[np.ndarray], on_batch: Callable[[int], object] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        sums = np.array([int(row.sum()) for row in token_ids], dtype=np.int64)
+        component = np.searchsorted(ends, sums * 0.6180339887 % 1)
+        rng = np.random.default_rng(int(sums.sum()))
+        logits = 2 * np.log(sure[component] + 1e-3) + rng.gumbel(size=(len(sums), 3)) * 0.5
         probabilities = np.exp(logits - logits.max(1, keepdims=True))
         probabilities /= probabilities.sum(1, keepdims=True)
-        start = number * SHARD_SIZE
-        text_id = np.arange(start, start + len(vectors), dtype=np.uint64)
-        store.write_shard(folder, number, vectors, probabilities.astype(np.float32), text_id)
-        sizes.append(len(vectors))
-    store.write_index(folder, sizes)
+        if on_batch:
+            on_batch(sum(map(len, token_ids)))
+        return probabilities.astype(np.float32), mixture.draw(component, rng)
+
+    return answer
 
 
-def run_stages(folder: Path, dimensions: int, params: ClusterPurityParams) -> dict[str, Any]:
-    """The measured process: seconds of each stage, and the share of texts that is kept."""
-    found: dict[str, Any] = {}
-    last = time.perf_counter()
+def write_model(folder: Path, base_model: str) -> None:
+    """A tokenizer with a model of one narrow layer and random weights."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    def done(stage: str) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        found[f"{stage} s"] = now - last
-        last = now
+    from lib.models.encoder import resolve
 
-    for part in ("pca", "kmeans"):
-        (folder / part).mkdir()
-    pca.fit_and_project(folder / "pca", embeddings=folder / "embeddings", dimensions=dimensions)
-    done("pca")
-    kmeans.cluster(
-        folder / "kmeans",
-        vectors=folder / "pca" / "reduced.npy",
-        clusters=params.clusters,
-        restarts=params.kmeans_restarts,
-        sample=params.kmeans_sample,
-        seed=params.seed,
+    path = resolve(base_model)
+    config = AutoConfig.from_pretrained(path)
+    config.update({"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2})
+    config.update({"intermediate_size": 64, "max_position_embeddings": 8192})
+    config.update({"attention_probs_dropout_prob": 0.0})  # else a CPU keeps all pairs of tokens
+    AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.model_max_length = 8192
+    tokenizer.save_pretrained(folder)
+
+
+def make_files(folder: Path, texts: int, seed: int) -> None:
+    """Write gold_train.csv, gold_test.csv, and corpus files in all formats."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    make = made_up_texts(rng)
+    count = min(MOST_GOLD, texts // 10)
+    gold = [next(make) for _ in range(count)]
+    labels = rng.choice(["negative", "neutral", "positive"], count).tolist()
+    tests = count // 10
+    _write(folder / "gold_test.csv", gold[:tests], labels[:tests])
+    _write(folder / "gold_train.csv", gold[tests:], labels[tests:])
+    known: list[str] = []
+    for number, start in enumerate(range(0, texts, FILE_ROWS)):
+        rows = [corpus_text(rng, make, known, gold) for _ in range(min(FILE_ROWS, texts - start))]
+        path = folder / f"corpus-{number:05d}.{FORMATS[number % len(FORMATS)]}"
+        _write(path, rows, [""] * len(rows))
+
+
+def made_up_texts(rng: np.random.Generator) -> Iterator[str]:
+    """Endless texts of made-up Russian-looking words with the frequencies of words (Zipf)."""
+    consonants, vowels = list("бвгджзйклмнпрстфхцчшщ"), list("аеиоуыэюя")
+    count = 50_000
+    lengths = rng.integers(1, 5, count)
+    words = np.array(
+        ["".join(rng.choice(consonants) + rng.choice(vowels) for _ in range(n)) for n in lengths],
+        dtype=object,
     )
-    done("kmeans")
-    assigned = np.load(folder / "kmeans" / "assigned.npy")
-    probabilities = store.read_probabilities(folder / "embeddings")
-    table = purity.purity_table(assigned, probabilities, params.clusters)
-    done("purity")
-    options = filter_.options(params)
-    about = {"cluster": assigned, "audit_label": np.full(len(assigned), -1, dtype=np.int8)}
-    about |= {
-        "predicted": probabilities.argmax(1),
-        "confidence": probabilities.max(1),
-        "source": "",
-    }
-    texts = pd.DataFrame(about)
-    kept = filter_.passes(texts, table, **options)
-    filter_.frontier(texts, table, **options)
-    done("filter")
-    return found | {"kept": float(kept.mean())}
+    probabilities = 1 / np.arange(20, count + 20)
+    probabilities /= probabilities.sum()
+    while True:
+        pool = words[rng.choice(count, 1_000_000, p=probabilities)]
+        start = 0
+        while start < len(pool) - 3000:
+            median, spread = (150, 0.5) if rng.random() < 0.3 else (15, 0.7)
+            length = int(np.clip(median * np.exp(spread * rng.standard_normal()), 2, 3000))
+            yield " ".join(pool[start : start + length]) + ("." if length % 2 else " &amp; 😀")
+            start += length
+
+
+def corpus_text(
+    rng: np.random.Generator, make: Iterator[str], known: list[str], gold: list[str]
+) -> str:
+    """A new text or one of the planted kinds of copies; `known` is a sample of earlier texts."""
+    kind = rng.random()
+    if kind < LEAKS:
+        return gold[rng.integers(len(gold))].upper()
+    if known and kind < LEAKS + COPIES:
+        return known[rng.integers(len(known))].capitalize() + "!!!"
+    if known and kind < LEAKS + COPIES + NEAR_COPIES:
+        words = known[rng.integers(len(known))].split()
+        for place in rng.integers(len(words), size=max(1, len(words) // 20)):
+            words[place] = "иначе"
+        return " ".join(words)
+    text = next(make)
+    if len(known) < 20_000:
+        known.append(text)
+    elif kind > 0.95:
+        known[rng.integers(len(known))] = text
+    return text
+
+
+def _write(path: Path, texts: list[str], labels: list[str]) -> None:
+    frame = pd.DataFrame({"text": texts, "label": labels, "source": path.name.split(".")[0][:6]})
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    elif path.suffix == ".gz":
+        with gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as file:
+            frame.to_json(file, orient="records", lines=True, force_ascii=False)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ A corpus may be larger than memory: its texts are streamed, and only the chosen 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,22 +45,13 @@ def batches(corpus: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
             yield from file.iter_batches(batch_size=ROW_GROUP, columns=columns)
 
 
-def read_corpus(
-    corpus: Path, *, text_ids: Collection[str] | None = None, audited: bool = False
-) -> pd.DataFrame:
-    """Corpus texts in order.
+def read_corpus(corpus: Path, *, audited: bool = False) -> pd.DataFrame:
+    """Corpus texts in order, all or only those with an audit label.
 
-    Args:
-        text_ids: only these texts; None: all.
-        audited: only texts with an audit label.
     Returns:
         the columns of CORPUS_SCHEMA; audit_label is Int8, <NA> if unknown.
     """
-    chosen = pc.scalar(True)
-    if audited:
-        chosen &= pc.field("audit_label").is_valid()
-    if text_ids is not None:
-        chosen &= pc.field("text_id").isin(pa.array(sorted(text_ids), pa.string()))
+    chosen = pc.field("audit_label").is_valid() if audited else None
     return _dataset(corpus).to_table(filter=chosen).to_pandas().astype({"audit_label": "Int8"})
 
 

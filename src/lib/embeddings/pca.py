@@ -78,6 +78,7 @@ def fit_and_project(folder: Path, *, embeddings: Path, dimensions: int) -> None:
         chosen = l2_normalise(vectors[-start % every :: every])
         sample[-(-start // every) :][: len(chosen)] = chosen
     pca = fit(sample, dimensions)
+    del sample  # a gigabyte
     pca.save(folder / "pca.npz")
     with atomic(folder / "reduced.npy") as temporary:
         shape = (rows, dimensions)

@@ -8,7 +8,7 @@ last, holds row counts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +26,7 @@ from tqdm import tqdm
 from lib.data.tables import CORPUS_SCHEMA, batches, corpus_parts
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
+from lib.models.batching import Tokens
 
 INDEX = "index.json"
 Item = TypeVar("Item")
@@ -80,7 +81,7 @@ def embed(
     def mine(shards: Iterator[Item]) -> Iterator[Item]:
         return islice(shards, group.process_index, None, group.num_processes)
 
-    def unfinished() -> Iterator[tuple[int, np.ndarray, list[list[np.ndarray]]]]:
+    def unfinished() -> Iterator[tuple[int, np.ndarray, list[Tokens]]]:
         for number, rows in mine(enumerate(read_pieces(corpus, shard_size))):
             text_id = np.array([int(i, 16) for i in rows["text_id"]], dtype=np.uint64)
             found = _read_shard(folder, number)
@@ -97,7 +98,7 @@ def embed(
     with tqdm(desc="embedding", unit="tok", unit_scale=True, disable=hidden) as bar:
         for number, text_id, token_ids in ahead(unfinished()):
             texts += len(text_id)
-            tokens += sum(len(row) for ids in token_ids for row in ids)
+            tokens += sum(len(ids.ids) for ids in token_ids)
             bar.total = round(tokens / texts * (sum(mine(iter(sizes))) - sum(kept)))
             answers = [
                 predictor(ids, bar.update)
@@ -126,26 +127,9 @@ def read_store(folder: Path) -> Iterator[Shard]:
         yield Shard(content["embedding"], content["probabilities"], ids)
 
 
-def read_probabilities(folder: Path, text_ids: Collection[str] | None = None) -> np.ndarray:
-    """Class probabilities, float32 [n, 3]: of all texts in order, or of chosen ones in theirs.
-
-    Raises:
-        UserError: a text is not in the store, or is asked for twice.
-    """
-    if text_ids is None:
-        return np.concatenate([shard.probabilities for shard in read_store(folder)])
-    wanted = pd.Index(text_ids)
-    if wanted.has_duplicates:
-        twice = wanted[wanted.duplicated()][0]
-        raise UserError(f"text {twice} is in the corpus twice; run 01_gold_data with --force")
-    found = np.full((len(wanted), 3), np.nan, dtype=np.float32)
-    for shard in read_store(folder):
-        rows = wanted.get_indexer(shard.text_id)
-        found[rows[rows >= 0]] = shard.probabilities[rows >= 0]
-    absent = wanted[np.isnan(found[:, 0])]
-    if len(absent):
-        raise UserError(f"{folder}: no text {absent[0]}; run 03_embed_corpus with --force")
-    return found
+def read_probabilities(folder: Path) -> np.ndarray:
+    """Class probabilities of all texts, in order: float32 [n, 3]."""
+    return np.concatenate([shard.probabilities for shard in read_store(folder)])
 
 
 def read_pieces(corpus: Path, size: int) -> Iterator[pd.DataFrame]:

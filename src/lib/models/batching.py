@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,36 @@ MAX_PADDING = 0.05  # share of a batch's tokens
 CPU_TOKENS_PER_BATCH = 512  # what stays in a core's cache; 2048 is 5% slower
 TRAINING_TOKENS_PER_BATCH = 16_384  # about 11 GiB of mmBERT-base's activations in bfloat16
 PASSES = 2  # of 05 over all training texts, where its number of steps is not given
+
+
+class Tokens(Sequence[np.ndarray]):
+    """Token ids of n texts as one flat array: 4 bytes a token.
+
+    ids: int32 [tokens]; offsets: int64 [n + 1], where each text begins, and the end; lengths:
+    tokens per text, int64 [n].
+    """
+
+    def __init__(self, ids: np.ndarray, offsets: np.ndarray) -> None:
+        self.ids, self.offsets, self.lengths = ids, offsets, np.diff(offsets)
+
+    @classmethod
+    def join(cls, texts: Iterable[Iterable[int]]) -> Tokens:
+        """From the ids of each text; no copy of all of them is made."""
+        ids, offsets = array("i"), array("q", [0])
+        for text in texts:
+            ids.extend(text)
+            offsets.append(len(ids))
+        return cls(np.asarray(ids), np.asarray(offsets))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: Any) -> Any:
+        """The ids of a text, int32 [tokens]; of a slice a list of them."""
+        rows = range(len(self))[row]
+        if isinstance(rows, range):
+            return [self[one] for one in rows]
+        return self.ids[self.offsets[rows] : self.offsets[rows + 1]]
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -24,6 +24,7 @@ from lib import LABELS
 from lib.errors import UserError
 from lib.files import digest, folder_digests, make_readable, read_json, write_json, write_text
 from lib.models import embedded
+from lib.models.batching import Tokens, batched
 from lib.models.classifier import last_layer, start_as_identity
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ REMEDY = (
 )
 POOLING, LENGTH = Path("1_Pooling/config.json"), Path("sentence_bert_config.json")
 PROBE = "probe.safetensors"
+AT_ONCE = 500  # texts; while a tokenizer works it holds some 160 bytes for each token
 PLACES = ("_name_or_path", "name_or_path", "tokenizer_file")  # of the machine that trained it
 
 
@@ -70,14 +72,11 @@ class Encoder:
         """The layer that gives the logits."""
         return self.probe or last_layer(self.model)
 
-    def tokenize(self, texts: list[str]) -> list[np.ndarray]:
-        """Token ids of each text, int32, special tokens included, cut at `max_tokens`."""
-        if not texts:
-            return []
-        ids = self.tokenizer(
-            texts, truncation=True, max_length=self.max_tokens, return_attention_mask=False
-        )["input_ids"]
-        return [np.asarray(row, dtype=np.int32) for row in ids]
+    def tokenize(self, texts: Iterable[str]) -> Tokens:
+        """Token ids of each text, special tokens included, cut at `max_tokens`."""
+        cut = {"truncation": True, "max_length": self.max_tokens, "return_attention_mask": False}
+        pieces = (self.tokenizer(each, **cut)["input_ids"] for each in batched(texts, AT_ONCE))
+        return Tokens.join(chain.from_iterable(pieces))
 
 
 def new_classifier(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,7 @@ class Predictor:
         self.workers = min(torch.get_num_threads(), MAX_WORKERS) if on_cpu else 1
 
     def __call__(
-        self, token_ids: list[np.ndarray], on_batch: Callable[[int], object] | None = None
+        self, token_ids: Sequence[np.ndarray], on_batch: Callable[[int], object] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities and pooled vectors of texts, in one pass.
 
@@ -113,7 +113,7 @@ class Predictor:
 
 def predict(
     encoder: Encoder,
-    token_ids: list[np.ndarray],
+    token_ids: Sequence[np.ndarray],
     *,
     dtype: torch.dtype,
     device: torch.device,

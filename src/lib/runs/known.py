@@ -19,6 +19,7 @@ from lib.data import sources, tables
 from lib.data.registry import NOTHING
 from lib.errors import UserError
 from lib.files import read_json, write_json
+from lib.models.batching import Tokens
 from lib.models.classifier import classify
 from lib.models.encoder import Encoder, hardware, new_classifier, resolve
 from lib.models.inference import Predictor, attend_fast, pad
@@ -166,9 +167,7 @@ def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, fl
     return known[key]
 
 
-def _train(
-    encoder: Encoder, ids: list[np.ndarray], dtype: torch.dtype, device: torch.device
-) -> float:
+def _train(encoder: Encoder, ids: Tokens, dtype: torch.dtype, device: torch.device) -> float:
     """Tokens per second of optimiser steps on texts of one length; the first two do not count."""
     count, wanted = CALIBRATED[0], CALIBRATED[1] * (1 if device.type == "cpu" else 16)
     attend_fast(encoder.model, dtype, device)

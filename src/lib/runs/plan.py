@@ -84,7 +84,8 @@ def memory(
         fixed = size * (layers + words) * _models(name, step)
         if name == EMBED:  # tokens of two shards are there
             count = min(count, 2 * step.shard_size)
-    per_text = 500 + 4 * tokens.mean() + 6 * hidden if count else 0  # strings, tokens, vectors
+    vectors = 0 if name in (BASE, FINAL) else 6 * hidden
+    per_text = 700 + 4 * tokens.mean() + vectors if count else 0
     # and a copy of the weights (loading, the best checkpoint), the vocabulary
     host = PROCESS + 4 * (layers + words) + 1024 * config.vocab_size + count * per_text
     device = fixed + at_once * each

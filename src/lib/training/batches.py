@@ -158,9 +158,10 @@ class _Pool:
     """Texts of one class and kind, by cluster."""
 
     def __init__(self, indices: np.ndarray, clusters: np.ndarray) -> None:
-        self.members = {
-            int(c): indices[clusters[indices] == c] for c in np.unique(clusters[indices])
-        }
+        indices = indices[np.argsort(clusters[indices], kind="stable")]
+        names, starts = np.unique(clusters[indices], return_index=True)
+        parts = np.split(indices, starts[1:])
+        self.members = dict(zip(names.tolist(), parts, strict=False))
         sizes = np.array([len(rows) for rows in self.members.values()], dtype=float)
         self.names = np.array(list(self.members), dtype=np.int64)
         self.shares = sizes / sizes.sum() if len(sizes) else sizes

@@ -6,23 +6,28 @@ Semi-Supervised Learning Method for Deep Neural Networks".
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from lib.clusters.kmeans import KMeans
-from lib.data.tables import audit_test, labelled_texts, read_corpus
+from lib.data.tables import CORPUS_SCHEMA, audit_test, labelled_texts
+from lib.data.tables import batches as corpus_batches
 from lib.embeddings.pca import PCA
 from lib.embeddings.store import read_probabilities
 from lib.errors import UserError
-from lib.files import write_parquet
+from lib.files import atomic, write_parquet
 from lib.models.batching import PASSES
 from lib.models.encoder import Encoder, hardware, load_classifier
 from lib.models.inference import predict
@@ -31,7 +36,14 @@ from lib.training.batches import ClassClusterBatches, nearest_clusters
 from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
 
+TRAIN = [("split", "==", "train")]  # rows of the gold table
 PROBABILITIES = ["p0", "p1", "p2"]
+LABELLED = ["predicted", "cluster", "confidence", "purity"]  # columns of clusters.parquet
+SCHEMA = pa.schema(
+    {"text_id": pa.string(), "text": pa.string(), "source": pa.string(), "label": pa.int64()}
+    | {"cluster": pa.int32(), "confidence": pa.float32(), "purity": pa.float64()}
+    | dict.fromkeys(PROBABILITIES, pa.float32())
+)
 CHOOSING_TEXTS = 200  # of each source, at every evaluation of every candidate
 
 
@@ -46,33 +58,48 @@ def write_training_texts(
 ) -> None:
     """Write the kept corpus texts with their pseudo-labels: pseudo.parquet, heldout.parquet.
 
-    Both have text_id, text, source, label, cluster, confidence, purity, and p0 to p2, the
-    probabilities that the label comes from. Held-out texts are never trained on. Audit test texts
-    are in neither.
+    Both have the columns of SCHEMA; p0 to p2 are the probabilities that the label comes from.
+    Held-out texts are never trained on. Audit test texts are in neither. Texts pass by: in memory
+    each has a few bytes.
 
     Args:
-        corpus, embeddings: folders of 01 and 03; clusters: clusters.parquet of 04.
+        corpus, embeddings: folders of 01 and 03; clusters: clusters.parquet of 04. All have the
+            same texts in the same order.
+    Raises:
+        UserError: they have not.
     """
-    kept = pd.read_parquet(clusters, filters=[("kept", "==", True)])
-    texts = read_corpus(corpus, text_ids=kept["text_id"])
-    texts = pseudo_labelled(texts[~audit_test(texts)], kept)
-    texts[PROBABILITIES] = read_probabilities(embeddings, texts["text_id"])
-    heldout, rest = hold_out(texts, heldout_share, seed)
-    write_parquet(folder / "pseudo.parquet", rest)
-    write_parquet(folder / "heldout.parquet", heldout)
+    probabilities = read_probabilities(embeddings)
+    labelled = pd.read_parquet(clusters, columns=["text_id", *LABELLED, "kept"])
+    ids = labelled.pop("text_id")
+    other = UserError(f"{clusters} has other texts than {corpus}; run 03_embed_corpus with --force")
+    if len(probabilities) != len(labelled):
+        raise other
+    labelled[PROBABILITIES] = probabilities
+    start = 0
+    with contextlib.ExitStack() as stack:
+        paths = [folder / f"{name}.parquet" for name in ("heldout", "pseudo")]
+        temporary = [stack.enter_context(atomic(path)) for path in paths]
+        writers = [stack.enter_context(pq.ParquetWriter(path, SCHEMA)) for path in temporary]
+        for batch in corpus_batches(corpus, CORPUS_SCHEMA.names):
+            texts = batch.to_pandas().astype({"audit_label": "Int8"})
+            rows = slice(start, start + len(texts))
+            if not np.array_equal(ids.iloc[rows], texts["text_id"]):
+                raise other
+            parts = hold_out(pseudo_labelled(texts, labelled.iloc[rows]), heldout_share, seed)
+            for writer, part in zip(writers, parts, strict=True):
+                writer.write_table(pa.Table.from_pandas(part, SCHEMA, preserve_index=False))
+            start += len(texts)
 
 
-def pseudo_labelled(texts: pd.DataFrame, clusters: pd.DataFrame) -> pd.DataFrame:
-    """The kept corpus texts with their predicted class as label.
+def pseudo_labelled(texts: pd.DataFrame, labelled: pd.DataFrame) -> pd.DataFrame:
+    """The kept texts with the columns of SCHEMA; without those of audit test.
 
     Args:
-        texts: text_id, text, source; clusters: clusters.parquet of 04.
-    Returns:
-        text_id, text, source, label, cluster, confidence, purity; an audit label is not among them.
+        texts: columns of the corpus; labelled: LABELLED, kept and PROBABILITIES of the same texts.
     """
-    kept = clusters[clusters["kept"]].rename(columns={"predicted": "label"})
-    columns = ["text_id", "label", "cluster", "confidence", "purity"]
-    return texts[["text_id", "text", "source"]].merge(kept[columns], on="text_id")
+    about = labelled.rename(columns={"predicted": "label"}).set_index(texts.index)
+    chosen = about["kept"] & ~audit_test(texts)
+    return texts[["text_id", "text", "source"]].join(about).loc[chosen, SCHEMA.names]
 
 
 def hold_out(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -109,7 +136,7 @@ def assign_gold(
         gold: gold.parquet of 01; model: whose vectors were clustered; pca: pca.npz of 03; kmeans:
             kmeans.npz of 04.
     """
-    frame = pd.read_parquet(gold, filters=[("split", "==", "train")])
+    frame = pd.read_parquet(gold, filters=TRAIN)
     encoder = load_classifier(model, max_tokens)
     token_ids = encoder.tokenize(frame["text"].tolist())
     _, pooled = predict(encoder, token_ids, **hardware(precision, device), progress="gold texts")
@@ -119,11 +146,20 @@ def assign_gold(
 
 
 def training_frame(gold: Path, gold_clusters: Path, pseudo: Path) -> pd.DataFrame:
-    """Gold train texts, then pseudo-labelled ones: text, label, cluster, gold (bool), p0 to p2."""
-    train = pd.read_parquet(gold, filters=[("split", "==", "train")])
-    train = train.merge(pd.read_parquet(gold_clusters), on="text_id", validate="m:1")
-    both = [train.assign(gold=True), pd.read_parquet(pseudo).assign(gold=False)]
+    """Gold train texts, then pseudo-labelled ones: label, cluster, gold (bool), p0 to p2."""
+    train = pd.read_parquet(gold, columns=["text_id", "label"], filters=TRAIN)
+    train = train.merge(pd.read_parquet(gold_clusters), "left", on="text_id", validate="m:1")
+    rest = pd.read_parquet(pseudo, columns=["label", "cluster", *PROBABILITIES])
+    both = [train.drop(columns="text_id").assign(gold=True), rest.assign(gold=False)]
     return pd.concat(both, ignore_index=True)
+
+
+def read_training_texts(gold: Path, pseudo: Path) -> Iterator[str]:
+    """The texts of a `training_frame`, one after the other."""
+    yield from pd.read_parquet(gold, columns=["text"], filters=TRAIN)["text"]
+    with pq.ParquetFile(pseudo) as file:
+        for batch in file.iter_batches(columns=["text"]):
+            yield from batch["text"].to_pylist()
 
 
 def class_cluster_batches(
@@ -192,7 +228,8 @@ def train_candidate(
     loss = SupCon(encoder.hidden_size, **supcon)
     steps = training["steps"] or math.ceil(PASSES * len(frame) / batches.size)
     plan = Plan(**training | {"steps": steps})
-    texts = training_texts(encoder, frame, pseudo_weight, soft_labels)
+    words = read_training_texts(gold, pseudo)
+    texts = training_texts(encoder, frame, words, pseudo_weight, soft_labels)
     validation = gold_validation(encoder, gold)
     if choose_on == "audit":
         validation = all_validation(encoder, gold, corpus, training["seed"])
@@ -203,15 +240,22 @@ def train_candidate(
 
 
 def training_texts(
-    encoder: Encoder, frame: pd.DataFrame, pseudo_weight: float, soft_labels: float
+    encoder: Encoder,
+    frame: pd.DataFrame,
+    words: Iterable[str],
+    pseudo_weight: float,
+    soft_labels: float,
 ) -> Texts:
     """The texts of a `training_frame` as the losses need them.
 
     Gold texts weigh 1, pseudo-labelled ones `pseudo_weight`. Targets of the latter are a mean of
     the label and the probabilities that it comes from, `soft_labels` being the latter's weight.
+
+    Args:
+        words: of `read_training_texts`.
     """
     gold = frame["gold"].to_numpy(bool)
-    texts = Texts.build(encoder, frame, np.where(gold, 1.0, pseudo_weight))
+    texts = Texts.build(encoder, frame, np.where(gold, 1.0, pseudo_weight), words)
     soft = frame.loc[~gold, PROBABILITIES].to_numpy(np.float32)
     hard = texts.targets[~gold]
     texts.targets[~gold] = hard + np.float32(soft_labels) * (soft - hard)

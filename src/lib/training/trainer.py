@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from lib import LABELS
 from lib.files import damage, lengths, read_json, write_json
 from lib.metrics import macro_f1
-from lib.models.batching import TRAINING_TOKENS_PER_BATCH, token_budget_batches
+from lib.models.batching import TRAINING_TOKENS_PER_BATCH, Tokens, token_budget_batches
 from lib.models.classifier import classify
 from lib.models.encoder import Encoder, hardware
 from lib.models.inference import attend_fast, pad, predict
@@ -47,12 +48,12 @@ MAX_PADDING = 0.2  # share of a piece's tokens; with less, pieces are many and s
 class Texts:
     """Tokenised texts and what the losses need of them.
 
-    token_ids: n arrays of int32; labels: int64 [n]; weights: float32 [n]; targets: float32
+    token_ids: of n texts; labels: int64 [n]; weights: float32 [n]; targets: float32
     [n, classes], what the cross-entropy wants (the label, or probabilities); sources: [n], if they
     shall count alike in an evaluation.
     """
 
-    token_ids: list[np.ndarray]
+    token_ids: Tokens
     labels: np.ndarray
     weights: np.ndarray
     targets: np.ndarray
@@ -60,12 +61,16 @@ class Texts:
 
     @classmethod
     def build(
-        cls, encoder: Encoder, frame: pd.DataFrame, weights: np.ndarray | None = None
+        cls,
+        encoder: Encoder,
+        frame: pd.DataFrame,
+        weights: np.ndarray | None = None,
+        texts: Iterable[str] | None = None,
     ) -> Texts:
-        """From a frame with `text` and `label`; weights default to 1."""
+        """From a frame with `label` and, if they are not given, `text`; weights default to 1."""
         labels = frame["label"].to_numpy(dtype=np.int64)
         return cls(
-            encoder.tokenize(frame["text"].tolist()),
+            encoder.tokenize(frame["text"].tolist() if texts is None else texts),
             labels,
             np.ones(len(labels), np.float32) if weights is None else weights.astype(np.float32),
             np.eye(len(LABELS), dtype=np.float32)[labels],
@@ -74,7 +79,7 @@ class Texts:
     @property
     def lengths(self) -> np.ndarray:
         """Tokens per text, int64 [n]."""
-        return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
+        return self.token_ids.lengths
 
 
 @dataclass(frozen=True)
@@ -233,7 +238,7 @@ class ClassifierTrainer(Trainer):
         )
         # nn.DataParallel would show the loss a part of the batch only: one process for each GPU
         arguments._n_gpu = min(arguments.n_gpu, 1)
-        rows = list(range(len(train.labels)))
+        rows: Any = range(len(train.labels))
         super().__init__(
             model,
             arguments,
@@ -246,7 +251,7 @@ class ClassifierTrainer(Trainer):
 
     def _collate(self, texts: Texts, rows: list[int]) -> dict[str, Any]:
         """Pieces of texts of like length, the longest first, and what the loss needs of all."""
-        lengths = np.array([len(texts.token_ids[i]) for i in rows])
+        lengths = texts.lengths[rows]
         parts = [
             np.asarray(rows)[part]
             for part in token_budget_batches(lengths, self.tokens_per_batch, MAX_PADDING)
