@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 OUTPUTS = fingerprints.PROJECT / "outputs"
 REVISIONS = "revisions.json"
-KERNEL = ["--matplotlib=inline", "--log-level=40"]
-"""Show figures, also where MPLBACKEND=Agg is set; no warnings about the kernel's transport."""
+KERNEL = ["--matplotlib=inline", "--log-level=50"]
+"""Show figures, also where MPLBACKEND=Agg is set; no words on the kernel's transport and end."""
 
 
 def run(
@@ -219,8 +219,9 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
         reason = str(error)
         if "Kernel died" in reason:
             reason = (
-                "its process was killed, as the system does when memory is full; the same command "
-                "goes on from here (smaller: batch_size, batch_groups, tokens_per_batch, max_tokens)"
+                "its process was killed, as the system does when memory is full; the same "
+                "command goes on from here (smaller: batch_size, batch_groups, tokens_per_batch, "
+                "max_tokens)"
             )
     except BaseException:  # interrupted: artefacts stay for going on, the copy is of no use
         running.unlink(missing_ok=True)
