@@ -28,6 +28,7 @@ from lib.data.cleaning import clean
 from lib.data.sources import SAMPLE_FILES
 from lib.parameters import APPENDICES, STEPS
 from lib.runs import fingerprints, parameter_files, parts, runner, steps
+from lib.training.trainer import WHOLE
 
 pytestmark = pytest.mark.slow
 
@@ -293,7 +294,7 @@ def test_goes_on_after_kills(run_dir, overrides, no_kernel, tmp_path, capsys):
     copy_step_01(run_dir, tmp_path / "tiny")
     command = [sys.executable, "-m", "lib", "run", str(FILE), "--outputs", str(tmp_path)]
     command += ["--to", "02", *(part for text in overrides for part in ("-p", text))]
-    for victim, awaited in (("kernel", "**/trainer_state.json"), ("runner", "**/*.running.ipynb")):
+    for victim, awaited in (("kernel", f"**/{WHOLE}"), ("runner", "**/*.running.ipynb")):
         process = psutil.Popen(command, stderr=subprocess.PIPE, text=True)
         deadline = time.time() + 600
         while not [*(tmp_path / "tiny").glob(awaited)]:

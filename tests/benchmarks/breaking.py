@@ -359,6 +359,7 @@ def main() -> None:
     """Break and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", nargs="*", choices=RUNS, default=[*RUNS])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     with tempfile.TemporaryDirectory(prefix="breaking-") as folder:
         bench = prepare(Path(folder))
         for name in parser.parse_args().runs:
