@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import papermill
+import psutil
 import pytest
 
 import hostile
@@ -27,6 +28,7 @@ from lib.data.cleaning import clean
 from lib.data.sources import SAMPLE_FILES
 from lib.parameters import APPENDICES, STEPS
 from lib.runs import fingerprints, parameter_files, parts, runner, steps
+from lib.training.trainer import WHOLE
 
 pytestmark = pytest.mark.slow
 
@@ -281,38 +283,38 @@ def test_plain_papermill_works(copied, tmp_path):
 def test_forced_steps_give_the_same_files(copied, overrides, no_kernel):
     """Forced again, every artefact of 03 to 05 has the same digest: nothing downstream reruns."""
     chosen = ["03_embed_corpus", "04_cluster_purity", "05_metric_learning"]
-    before = {name: artefacts.read_manifest(copied, name) for name in chosen}
+    before = {name: outputs(copied, name) for name in chosen}
     rerun(copied, overrides, first="3", last="5", force=True)
-    for name in chosen:
-        after = artefacts.read_manifest(copied, name)
-        assert {n: d for n, d in after["outputs"].items() if not n.endswith(".png")} == {
-            n: d for n, d in before[name]["outputs"].items() if not n.endswith(".png")
-        }
+    assert {name: outputs(copied, name) for name in chosen} == before
     assert rerun(copied, overrides) == []
 
 
-def test_goes_on_after_a_kill(run_dir, overrides, no_kernel, tmp_path, capsys):
-    """Killed while step 02 trains, which goes on from its last checkpoint."""
+def test_goes_on_after_kills(run_dir, overrides, no_kernel, tmp_path, capsys):
+    """The kernel is killed while step 02 trains, then the runner; nobody sees it in the end."""
     copy_step_01(run_dir, tmp_path / "tiny")
-    long = [*overrides, "epochs=16"]
     command = [sys.executable, "-m", "lib", "run", str(FILE), "--outputs", str(tmp_path)]
-    command += ["--to", "02", *(part for text in long for part in ("-p", text))]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    building = tmp_path / "tiny" / ".new" / "02_base_classifier"
-    deadline = time.time() + 240
-    while not list(building.rglob("trainer_state.json")) and time.time() < deadline:
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
-    subprocess.run(["pkill", "-9", "-P", str(process.pid)], check=False)
-    process.kill()
-    process.wait()
-    states = {p: p.stat().st_mtime_ns for p in building.rglob("trainer_state.json")}
-    assert states and artefacts.read_manifest(tmp_path / "tiny", "02_base_classifier") is None
+    command += ["--to", "02", *(part for text in overrides for part in ("-p", text))]
+    for victim, awaited in (("kernel", f"**/{WHOLE}"), ("runner", "**/*.running.ipynb")):
+        process = psutil.Popen(command, stderr=subprocess.PIPE, text=True)
+        deadline = time.time() + 600
+        while not [*(tmp_path / "tiny").glob(awaited)]:
+            assert process.poll() is None and time.time() < deadline, process.stderr.read()
+            time.sleep(0.01)
+        for killed in process.children() if victim == "kernel" else [process]:
+            killed.kill()
+        assert ("memory is full" in process.communicate()[1]) == (victim == "kernel")
+    assert artefacts.read_manifest(tmp_path / "tiny", "02_base_classifier") is None
     capsys.readouterr()
-    assert rerun(tmp_path / "tiny", long, last="02") == ["02"]
+    assert rerun(tmp_path / "tiny", overrides, last="02") == ["02"]
     assert "going on from step" in capsys.readouterr().out
-    model = tmp_path / "tiny" / "02_base_classifier" / "model"
-    assert len(pd.read_csv(model / "history.csv")) == 16
+    ours, theirs = (outputs(each, "02_base_classifier") for each in (tmp_path / "tiny", run_dir))
+    assert ours == theirs
+
+
+def outputs(run_dir: Path, step: str) -> dict[str, str]:
+    """Digests of what a step wrote, but pictures."""
+    found = artefacts.read_manifest(run_dir, step)["outputs"]
+    return {name: digest for name, digest in found.items() if not name.endswith(".png")}
 
 
 TOGETHER = """

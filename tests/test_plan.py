@@ -1,5 +1,7 @@
 """What a run will need: counted, refused, and shown before anything starts."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,7 +99,7 @@ def test_embeddings_that_the_disk_has_no_room_for_are_refused(
     (folder / "tables" / "corpus").mkdir()
     write_corpus(corpus, folder / "tables" / "corpus" / "part-0.parquet")
     manifest = {"parameters": params.steps[DATA].model_dump(mode="json")}
-    files.write_json(folder / "manifest.json", manifest)
+    files.write_json(folder / "manifest.json", manifest | {"bytes": files.lengths(folder)})
     texts = known.read_texts(params, tmp_path / "demo")
     assert (len(texts.gold), len(texts.corpus), texts.train, texts.audited) == (2, 900, 1, 900)
     plan.check(params, [EMBED], tmp_path / "demo")
@@ -111,6 +113,8 @@ def test_embeddings_that_the_disk_has_no_room_for_are_refused(
     )
     with pytest.raises(UserError, match=r"max_corpus or 03_embed_corpus\.pca_dimensions"):
         plan.check(params, [EMBED], tmp_path / "demo")
+    os.truncate(folder / "tables" / "gold.parquet", 100)  # 01 will make it again
+    assert not known.read_texts(params, tmp_path / "demo").complete
 
 
 def test_a_plan_of_the_demo_is_measured_once(tiny_checkpoint, tmp_path, monkeypatch, capsys):

@@ -140,8 +140,10 @@ def one_cell(tmp_path, monkeypatch):
     return execute
 
 
-def test_a_notebook_whose_process_is_killed_is_named(one_cell, tmp_path, caplog):
-    """As the system does when memory is full."""
+@pytest.mark.parametrize("option", ["--quiet", "--log-level=none"], ids=["at work", "at start"])
+def test_a_notebook_whose_process_dies_is_named(one_cell, tmp_path, caplog, monkeypatch, option):
+    """As when the system kills it because memory is full; an unknown level ends it at its start."""
+    monkeypatch.setattr(runner, "KERNEL", [option])
     assert not one_cell("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     assert "memory is full" in caplog.text
     assert [path.name for path in (tmp_path / "run" / "notebooks").iterdir()] == [

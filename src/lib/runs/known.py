@@ -18,7 +18,7 @@ from lib.artefacts import read_manifest
 from lib.data import sources, tables
 from lib.data.registry import NOTHING
 from lib.errors import UserError
-from lib.files import read_json, write_json
+from lib.files import damage, read_json, write_json
 from lib.models.batching import Tokens
 from lib.models.classifier import classify
 from lib.models.encoder import Encoder, hardware, new_classifier, resolve
@@ -58,13 +58,15 @@ class Texts:
 
 
 def read_texts(params: RunParams, run_dir: Path, most: int | None = None) -> Texts:
-    """From the tables of 01 if they are there, else from the sources' files.
+    """From the tables of 01 if they are there and whole, else from the sources' files.
 
     Args:
         most: rows of each file that are read; None: all.
     """
     data: Any = params.steps[DATA]
     manifest, folder = read_manifest(run_dir, DATA), run_dir / DATA / "tables"
+    if manifest and damage(run_dir / DATA, manifest.get("bytes", {})):
+        manifest = None  # 01 says so and makes it again
     if manifest and manifest["parameters"] == data.model_dump(mode="json"):
         gold = pd.read_parquet(folder / "gold.parquet")
         lengths = tables.text_lengths(gold, folder / "corpus").groupby("table")["characters"]

@@ -10,7 +10,6 @@ from typing import Any
 
 import nbformat
 import papermill
-from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from lib import files
@@ -30,8 +29,8 @@ log = logging.getLogger(__name__)
 
 OUTPUTS = fingerprints.PROJECT / "outputs"
 REVISIONS = "revisions.json"
-KERNEL = ["--matplotlib=inline", "--log-level=40"]
-"""Show figures, also where MPLBACKEND=Agg is set; no warnings about the kernel's transport."""
+KERNEL = ["--matplotlib=inline", "--log-level=50"]
+"""Show figures, also where MPLBACKEND=Agg is set; no words on the kernel's transport and end."""
 
 
 def run(
@@ -216,11 +215,14 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
         reason = f"{error.ename}: {error.evalue}"
         if "No space left on device" in error.evalue:  # of Python, safetensors or pyarrow
             reason = f"{reason}; {DISK_FULL}"
-    except DeadKernelError:
-        reason = (
-            "its process was killed, as the system does when memory is full; the same command goes "
-            "on from here (smaller: batch_size, batch_groups, tokens_per_batch, max_tokens)"
-        )
+    except RuntimeError as error:  # of a cell, or from before the first one
+        reason = str(error)
+        if "Kernel died" in reason:
+            reason = (
+                "its process was killed, as the system does when memory is full; the same "
+                "command goes on from here (smaller: batch_size, batch_groups, tokens_per_batch, "
+                "max_tokens)"
+            )
     except BaseException:  # interrupted: artefacts stay for going on, the copy is of no use
         running.unlink(missing_ok=True)
         raise
