@@ -147,19 +147,24 @@ def stub() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
 
 
 def write_model(folder: Path, base_model: str) -> None:
-    """A tokenizer with a model of one narrow layer and random weights."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    """A tokenizer with a BERT of one narrow layer and random weights."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
 
     from lib.models.encoder import resolve
 
-    path = resolve(base_model)
-    config = AutoConfig.from_pretrained(path)
-    config.update({"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2})
-    config.update({"intermediate_size": 64, "max_position_embeddings": 8192})
-    config.update({"attention_probs_dropout_prob": 0.0})  # else a CPU keeps all pairs of tokens
-    AutoModel.from_config(config).save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(resolve(base_model))
     tokenizer.model_max_length = 8192
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=8192,
+        attention_probs_dropout_prob=0.0,  # else a CPU keeps all pairs of tokens
+    )
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
