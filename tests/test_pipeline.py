@@ -157,7 +157,7 @@ def copied(run_dir, tmp_path) -> Path:
 
 def test_the_second_opinion_is_shown(run_dir):
     opinions = artefacts.executed_notebook(run_dir, "03_embed_corpus").read_text(encoding="utf-8")
-    assert all(f">{name}</td>" in opinions for name in ("base", "probe", "mean"))
+    assert all(f"<th>{name}</th>" in opinions for name in ("base", "probe", "mean"))
 
 
 def test_every_step_leaves_its_artefacts(run_dir):

@@ -139,6 +139,8 @@ def training(step: str, name: str, folder: Path, path: str, size: int) -> dict[s
         with contextlib.suppress(torch.OutOfMemoryError), tempfile.TemporaryDirectory() as work:
             found = measure(function, folder, Path(work), values, *at_once)
             break
+    else:
+        raise SystemExit(f"step {step}, {name}: the GPU's memory is too small even for one text")
     texts = pd.read_parquet(folder / "gold.parquet", filters=[("split", "==", "train")])["text"]
     speeds = {key: n / found["s of last epoch"] for key, n in work_of(path, [*texts]).items()}
     speeds["FLOP/s"] *= 3  # and twice as much on the way back
