@@ -47,3 +47,31 @@ def test_the_notebook_draws_all_sweeps(monkeypatch):
     verdicts = pd.DataFrame(variables["rows"]).groupby("verdict").size()
     assert verdicts.to_dict() == {"not shown": 18, "harms": 1}
     plt.close("all")
+
+
+def test_the_table_of_many_domains_holds_what_the_csv_file_holds():
+    names = {
+        "RuSentiment test": "rusentiment_test",
+        "RuReviews test": "RuReviews test (ai-forever/ru-reviews-classification)",
+        "both": "gold",
+        "mean over other domains": "mean over other domains",
+        "all audit texts": "all audit texts",
+    }
+    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+    rows = [re.split(r" *\| *", line.strip("| ")) for line in lines if line.startswith("|")]
+    rows = [row for row in rows if row[0] in names and len(row) == 7]
+    found = pd.read_csv(RESULTS / "domains" / "seeds.csv").set_index(["variant", "dataset"])
+    assert len(rows) == len(names)
+    for row in rows:
+        dataset = names[row[0]]
+        ends = ["macro_f1_texts_low", "macro_f1_texts_high"]
+        expected = [
+            found.loc[(variant, dataset), "macro_f1"] for variant in ("TF-IDF", "linear probe")
+        ]
+        for variant in ("a_base", "d_purity"):
+            expected += found.loc[(variant, dataset), ["macro_f1", *ends]].tolist()
+        paired = ["difference", "difference_texts_low", "difference_texts_high"]
+        expected += found.loc[("d_purity", dataset), paired].tolist()
+        cells = " ".join(row[2:]).replace("−", "-").replace("+", "")
+        numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", cells)]
+        assert numbers == pytest.approx(expected, abs=0.00051), dataset
