@@ -14,10 +14,20 @@ RESULTS = PROJECT / "notebooks" / "results"
 SWEEPS = ["ablation_500", "ablation_2000", "ablation_all"]
 
 
+def table_rows(page: str) -> list[list[str]]:
+    """The cells of all lines of a page's tables."""
+    lines = (RESULTS / page).read_text(encoding="utf-8").splitlines()
+    return [re.split(r" *\| *", line.strip("| ")) for line in lines if line.startswith("|")]
+
+
+def numbers(text: str) -> list[float]:
+    plain = text.replace("−", "-").replace("+", "")
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", plain)]
+
+
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_the_table_holds_what_the_csv_files_hold(sweep):
-    lines = (RESULTS / "posts.md").read_text(encoding="utf-8").splitlines()
-    table = [re.split(r" *\| *", line.strip("| ")) for line in lines if line.startswith("|")]
+    table = table_rows("posts.md")
     header = next(row for row in table if row[0] == "variant" and sweep in row)
     rows = {row[0]: row for row in table if len(row) == len(header)}
     means = pd.read_csv(RESULTS / sweep / "seeds.csv").query(
@@ -26,8 +36,7 @@ def test_the_table_holds_what_the_csv_files_hold(sweep):
     columns = ["macro_f1", "difference", "difference_low", "difference_high"]
     columns += ["difference_texts_low", "difference_texts_high"]
     for variant, *values in means[["variant", *columns]].itertuples(index=False):
-        cell = rows.pop(variant)[header.index(sweep)].replace("−", "-").replace("+", "")
-        found = [float(number) for number in re.findall(r"-?\d+\.\d+", cell)]
+        found = numbers(rows.pop(variant)[header.index(sweep)])
         expected = [value for value in values if not np.isnan(value)]
         assert found == pytest.approx(expected, abs=0.00051), variant
     empty = {row[header.index(sweep)] for name, row in rows.items() if re.match("[a-i]_", name)}
@@ -57,9 +66,7 @@ def test_the_table_of_many_domains_holds_what_the_csv_file_holds():
         "mean over other domains": "mean over other domains",
         "all audit texts": "all audit texts",
     }
-    lines = (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
-    rows = [re.split(r" *\| *", line.strip("| ")) for line in lines if line.startswith("|")]
-    rows = [row for row in rows if row[0] in names and len(row) == 7]
+    rows = [row for row in table_rows("README.md") if row[0] in names and len(row) == 7]
     found = pd.read_csv(RESULTS / "domains" / "seeds.csv").set_index(["variant", "dataset"])
     assert len(rows) == len(names)
     for row in rows:
@@ -72,6 +79,4 @@ def test_the_table_of_many_domains_holds_what_the_csv_file_holds():
             expected += found.loc[(variant, dataset), ["macro_f1", *ends]].tolist()
         paired = ["difference", "difference_texts_low", "difference_texts_high"]
         expected += found.loc[("d_purity", dataset), paired].tolist()
-        cells = " ".join(row[2:]).replace("−", "-").replace("+", "")
-        numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", cells)]
-        assert numbers == pytest.approx(expected, abs=0.00051), dataset
+        assert numbers(" ".join(row[2:])) == pytest.approx(expected, abs=0.00051), dataset

@@ -31,7 +31,7 @@ TABLES = ("test", "validation", "audit", "audit validation", "heldout")
 ALL_AUDIT, DOMAINS = "all audit texts", "mean over other domains"
 WHOLE_SETS = ("gold", ALL_AUDIT, DOMAINS)
 LEAST_TEXTS = 50  # of a source, to count in the mean over domains
-MOST_TEXTS = 500
+MOST_TEXTS = 500  # of each source and split, for one of many models
 COLUMNS = ["text_id", "text", "source", "label"]
 
 
@@ -172,17 +172,13 @@ def mean_over_sources(
     parts = [part for _, part in frame.groupby("source") if len(part) >= LEAST_TEXTS]
     if not parts:
         return []
-    shape = (-1, K, K, K)
-    cubes = np.concatenate(
-        [
-            np.vstack([counts, resample(counts, samples, [seed, i])]).reshape(1, *shape)
-            for i, counts in enumerate(
-                paired_confusion(
-                    part["label"], *(part[f"{name}_predicted"] for name in MODELS)
-                ).ravel()
-                for part in parts
-            )
-        ]
+    each = []
+    for i, part in enumerate(parts):
+        predicted = (part[f"{name}_predicted"] for name in MODELS)
+        counts = paired_confusion(part["label"], *predicted).ravel()
+        each.append(np.vstack([counts, resample(counts, samples, [seed, i])]))
+    cubes = np.reshape(
+        each, (len(each), -1, K, K, K)
     )  # [sources, 1 + resamples, true, base, final]
     macro_f1 = METRICS["macro_f1"]
     found = {"base": macro_f1(cubes.sum(-1)).mean(0), "final": macro_f1(cubes.sum(-2)).mean(0)}

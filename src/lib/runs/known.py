@@ -158,7 +158,7 @@ def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, fl
         predictor(ids[:8])
         started = time.perf_counter()
         predictor(ids)
-        embedding = sum(map(len, ids)) / (time.perf_counter() - started)
+        embedding = len(ids.ids) / (time.perf_counter() - started)
         encoder.model.get_input_embeddings().requires_grad_(not step.freeze_word_embeddings)
         known[key] = {
             "characters": max(1.0, characters / tokens),
