@@ -175,7 +175,7 @@ def test_the_rows_of_metrics_equal_a_loop():
         found = [row[name] for name in ("texts", "value", "low", "high")]
         assert found == pytest.approx(expected, abs=1e-6)
     text = filters.summary(rows)
-    assert f"{kept.mean():.1%} of 200 texts kept; 2 of 3 clusters are pure\n" in text
+    assert f"{kept.mean():.1%} of 200 texts kept; 2 of 3 clusters have `min_purity`\n" in text
     assert f"with {value['agreement_of_kept', ALL_AUDIT]:.1%} of the kept ones [" in text
 
 

@@ -177,7 +177,7 @@ class TrainingParams(PretrainedParams):
         False, description="a fraction of the memory for a third more time, per token"
     )
     calibrate: bool = Field(
-        True, description="fit a temperature on validation, so that 0.8 means right in 80%"
+        True, description="divide the logits by a temperature that fits validation best"
     )
     decision_bias: bool = Field(
         False,
@@ -247,7 +247,8 @@ class ClusterPurityParams(StepParams):
         None, ge=1, description="at most so many of each predicted class and source; null: all"
     )
     rank_by: Literal["confidence", "confidence_and_purity"] = Field(
-        "confidence_and_purity", description="which texts are the best ones; or their product"
+        "confidence_and_purity",
+        description="what ranks the texts: confidence, or confidence times purity",
     )
     umap_points: int = Field(20_000, ge=50, le=100_000, description="texts in the map")
 

@@ -161,7 +161,7 @@ def frontier(
 
 
 def kept_metrics(predicted: np.ndarray, kept: np.ndarray, pure: np.ndarray) -> list[dict[str, Any]]:
-    """Rows of metrics.json: what is kept, overall and per class; how many clusters are pure.
+    """Rows of metrics.json: what is kept, overall and per class; clusters that have `min_purity`.
 
     predicted: int [n]; kept: bool [n]; pure: bool [clusters].
     """
@@ -196,7 +196,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
     found = {row["name"]: row for row in rows if row["dataset"] in ("corpus", ALL_AUDIT)}
     share, pure, clusters = (found[name] for name in ("kept_share", "pure_clusters", "clusters"))
     kept = f"{share['value']:.1%} of {share['texts']:,} texts kept; "
-    kept += f"{pure['value']:,} of {clusters['value']:,} clusters are pure"
+    kept += f"{pure['value']:,} of {clusters['value']:,} clusters have `min_purity`"
     if "agreement_of_kept" not in found:
         return f"{kept}\nno kept text has an audit label: how right they are is not measured"
     before, after = found["agreement"], found["agreement_of_kept"]

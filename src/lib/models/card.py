@@ -9,7 +9,7 @@ import jinja2
 import pandas as pd
 
 from lib import LABELS
-from lib.artefacts import read_metrics
+from lib.artefacts import read_manifest, read_metrics
 from lib.data.registry import REGISTRY
 from lib.files import write_text
 from lib.metrics import with_interval
@@ -36,6 +36,7 @@ def write(
     sources = [REGISTRY[name] for name in gold["sources"]]
     base_model, licence = base_model_of(base["base_model"])
     labelled = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
+    filters = read_manifest(run_dir, "04_cluster_purity") or {}
     licences = {licence, *(source.licence for source in sources)}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lib.models"), trim_blocks=True, lstrip_blocks=True
@@ -55,6 +56,7 @@ def write(
         gold=gold,
         base=base,
         final=final,
+        filters=filters.get("parameters", {}),
         figures=[
             row
             for row in read_metrics(run_dir, "06_final_eval")
