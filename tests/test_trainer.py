@@ -138,6 +138,14 @@ def test_frozen_words_stay_and_are_not_in_checkpoints(tiny_checkpoint, tmp_path)
         assert not [name for name in file.keys() if "embeddings.tok" in name]  # noqa: SIM118
 
 
+def test_a_batch_without_weight_changes_no_weights_to_nan(tiny_checkpoint, tmp_path):
+    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=32, seed=0)
+    texts = Texts.build(encoder, toy(12, 1), weights=np.zeros(12))
+    batches = LengthBatches(texts.lengths, 12, seed=0)
+    fit(encoder, texts, texts, batches, plan(steps=2, evaluations=1), tmp_path)
+    assert weights(encoder).isfinite().all()
+
+
 def test_lambda_0_measures_supcon_and_trains_as_without(tiny_checkpoint, tmp_path):
     plain, _ = train(tiny_checkpoint, tmp_path / "a")
     measured, history = train(tiny_checkpoint, tmp_path / "b", supcon=True, lambda_metric=0.0)

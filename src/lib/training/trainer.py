@@ -288,7 +288,8 @@ class ClassifierTrainer(Trainer):
         """Gradients of the cross-entropy, piece by piece, normalised over all processes' batch."""
         sizes = [len(piece["input_ids"]) for piece in pieces]
         # the mean over processes follows, so each counts as many times as there are
-        scale = self.losses.lambda_class * self.args.world_size / together(about["weights"]).sum()
+        total = together(about["weights"]).sum().clamp(min=1e-6)  # all may weigh nothing
+        scale = self.losses.lambda_class * self.args.world_size / total
         targets, weights = about["targets"].split(sizes), about["weights"].split(sizes)
         found = []
         for piece, target, weight in zip(pieces, targets, weights, strict=True):
