@@ -88,22 +88,29 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("supcon", [False, True])
 def test_an_interrupted_run_ends_with_the_same_weights(
-    tiny_checkpoint, tmp_path, monkeypatch, supcon
+    tiny_checkpoint, tmp_path, monkeypatch, capsys, supcon
 ):
-    """Dropout, the projection and the memory included."""
+    """Dropout, the projection and the memory included, wherever its folder is by then."""
     whole, history = train(tiny_checkpoint, tmp_path / "whole", supcon=supcon)
     interrupt(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_checkpoint, tmp_path / "parts", supcon=supcon)
-    resumed, again = train(tiny_checkpoint, tmp_path / "parts", supcon=supcon)
+    (tmp_path / "parts").rename(tmp_path / "moved")
+    resumed, again = train(tiny_checkpoint, tmp_path / "moved", supcon=supcon)
+    assert "going on from step 4 of 12" in capsys.readouterr().out
     assert torch.equal(weights(resumed), weights(whole))
+    pd.testing.assert_frame_equal(again, history)
+    (tmp_path / "moved").rename(tmp_path / "done")
+    finished, again = train(tiny_checkpoint, tmp_path / "done", supcon=supcon)
+    assert torch.equal(weights(finished), weights(whole))
     pd.testing.assert_frame_equal(again, history)
 
 
 @pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json", trainer.WHOLE])
 def test_half_a_checkpoint_is_left_out(tiny_checkpoint, tmp_path, monkeypatch, capsys, file):
-    """As a kill leaves it while it is written."""
+    """As a kill leaves it while it is written; the one before it is still there."""
     whole, history = train(tiny_checkpoint, tmp_path / "whole")
+    assert history["validation_macro_f1"].is_monotonic_increasing  # so each was the best
     write = trainer.write_json
 
     def killed(path, value):
@@ -120,7 +127,8 @@ def test_half_a_checkpoint_is_left_out(tiny_checkpoint, tmp_path, monkeypatch, c
         write(last / trainer.WHOLE, lengths(last))
         (last / file).write_bytes((last / file).read_bytes()[:20])
     resumed, again = train(tiny_checkpoint, tmp_path / "parts")
-    assert "training goes on without checkpoint-8" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "training goes on without checkpoint-8" in said and "going on from step 4 of 12" in said
     assert torch.equal(weights(resumed), weights(whole))
     pd.testing.assert_frame_equal(again, history)
 
