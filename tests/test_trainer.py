@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lib.files import lengths
+from lib.models import inference
 from lib.models.encoder import load_classifier, new_classifier
 from lib.models.inference import predict
 from lib.training import base, trainer
@@ -193,8 +194,23 @@ def base_options(rate=2e-3, **changes):
     return options | {"training": training} | changes
 
 
-def test_step_02_leaves_a_calibrated_model(tiny_checkpoint, gold, tmp_path):
-    base.train(tmp_path, gold=gold, base_model=tiny_checkpoint, **base_options())
+def predicted_tokens(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens, with padding, of each batch that is predicted from now on."""
+    found, classify = [], inference.classify
+
+    def watched(model, input_ids, **more):
+        found.append(input_ids.numel())
+        return classify(model, input_ids, **more)
+
+    monkeypatch.setattr(inference, "classify", watched)
+    return found
+
+
+def test_step_02_leaves_a_calibrated_model(tiny_checkpoint, gold, tmp_path, monkeypatch):
+    options, tokens = base_options(), predicted_tokens(monkeypatch)
+    options["training"]["tokens_per_batch"] = 100  # whatever runs
+    base.train(tmp_path, gold=gold, base_model=tiny_checkpoint, **options)
+    assert 50 < max(tokens) <= 100
     history = pd.read_csv(tmp_path / "history.csv")
     assert len(history) == 4 and history["step"].iloc[-1] == 10
     assert not (tmp_path / "checkpoints").exists()

@@ -103,6 +103,11 @@ class Plan:
         return hardware(self.precision, self.device)
 
     @property
+    def predicting(self) -> dict[str, Any]:
+        """Of `lib.models.inference.predict`: `on`, and the tokens that are in memory at a time."""
+        return self.on | {"tokens_per_batch": self.tokens_per_batch}
+
+    @property
     def evaluate_at(self) -> set[int]:
         """Numbers of finished steps, evenly spread, the last one included."""
         count = self.evaluations
@@ -333,7 +338,7 @@ class ClassifierTrainer(Trainer):
         """Parts of the loss since the last evaluation, and how good the model is on validation."""
         parts = self.losses.take_means()
         metrics = {f"eval_train_{name}_loss": value for name, value in parts.items()}
-        found = evaluate(self.encoder, self.validation, self.on)
+        found = evaluate(self.encoder, self.validation, self.plan.predicting)
         metrics |= {f"eval_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -451,7 +456,7 @@ def evaluate(encoder: Encoder, texts: Texts, on: dict[str, Any]) -> dict[str, fl
     """loss (mean cross-entropy), macro_f1 (its mean over `texts.sources`, if given) and accuracy.
 
     Args:
-        on: as `lib.models.encoder.hardware` gives it.
+        on: of `lib.models.inference.predict`, as `Plan.predicting` gives it.
     """
     probabilities, _ = predict(encoder, texts.token_ids, **on)
     chosen = probabilities[np.arange(len(texts.labels)), texts.labels]
