@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
+from torch.distributed import group, is_initialized
 
-from lib.models.encoder import new_classifier
+from lib.models.encoder import PATIENCE, new_classifier, processes
 from lib.training.batches import LengthBatches
 from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
@@ -17,6 +17,10 @@ from test_trainer import toy, weights
 
 def main(checkpoint: str, out: Path) -> None:
     """Train some steps with SupCon and without dropout; the main process writes the weights."""
+    together = processes()
+    if is_initialized():
+        backend = group.WORLD._get_backend(torch.device("cpu"))
+        assert backend.options._timeout == PATIENCE
     encoder = new_classifier(checkpoint, pooling="mean", max_tokens=32, seed=0)
     for module in encoder.model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -37,8 +41,8 @@ def main(checkpoint: str, out: Path) -> None:
         tokens_per_batch=40,  # less than a batch, and another number of pieces in each process
     )
     fit(encoder, texts, texts, batches, plan, out.parent / "checkpoints", supcon, lambda_metric=0.5)
-    if PartialState().is_main_process:
-        torch.save((PartialState().num_processes, weights(encoder)), out)
+    if together.is_main_process:
+        torch.save((together.num_processes, weights(encoder)), out)
 
 
 if __name__ == "__main__":

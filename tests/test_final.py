@@ -16,7 +16,7 @@ from lib.errors import UserError
 from lib.models.encoder import hardware, load_classifier, new_classifier, save_classifier
 from lib.training import baselines, final
 from lib.training.trainer import evaluate
-from test_trainer import toy
+from test_trainer import predicted_tokens, toy
 
 ON = {"max_tokens": 32, "precision": "float32", "device": "cpu"}
 
@@ -81,7 +81,7 @@ OPTIONS = {
 }
 
 
-def test_candidates_and_the_choice_among_them(files, tmp_path):
+def test_candidates_and_the_choice_among_them(files, tmp_path, monkeypatch):
     folders = {}
     for value in (0.0, 0.5):
         folders[f"{value:g}"] = tmp_path / f"{value:g}"
@@ -94,8 +94,10 @@ def test_candidates_and_the_choice_among_them(files, tmp_path):
         found[name] = history["validation_macro_f1"].max()
     chosen = tmp_path / "chosen"
     chosen.mkdir()
-    mends = {"calibrate": True, "decision_bias": False}
+    mends = {"calibrate": True, "decision_bias": False, "tokens_per_batch": 100}
+    tokens = predicted_tokens(monkeypatch)
     final.choose(chosen, candidates=folders, gold=files["gold"], **mends, **ON)
+    assert 50 < max(tokens) <= 100
     about = pd.read_json(chosen / "training.json", typ="series")
     best = max(found, key=found.get)
     assert about["lambda_metric"] == float(best) and 0.5 <= about["temperature"] <= 10

@@ -6,8 +6,9 @@ import torch
 from transformers import ModernBertConfig, ModernBertModel
 
 from conftest import SPECIAL, tiny_tokenizer
+from lib.models.classifier import classify
 from lib.models.encoder import hardware, new_classifier
-from lib.models.inference import predict
+from lib.models.inference import attend_fast, pad, predict
 from lib.training import trainer
 from lib.training.losses import SupCon
 from lib.training.trainer import Texts, fit
@@ -57,6 +58,30 @@ def test_embeddings_equal_the_cpus(name, pooling, request):
         assert cosines(found, exact).min() > close
         np.testing.assert_allclose(probabilities, sure, atol=5 * (1 - close) ** 0.5)
         encoder.model.cpu()
+
+
+def test_padding_beyond_the_local_window_changes_nothing(tiny_checkpoint):
+    """Forward and backward."""
+    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=512, seed=0)
+    words = " ".join(random_texts(8, 400))
+    token_ids = [encoder.tokenize([words])[0][:count] for count in (400, 330)]
+    assert encoder.model.config.local_attention < len(token_ids[1]) < len(token_ids[0])
+    exact, expected = vectors_and_gradients(encoder, token_ids, **hardware("float32", "cpu"))
+    found, gradients = vectors_and_gradients(encoder, token_ids, **hardware("auto", "cuda"))
+    assert cosines(found, exact).min() > 0.998
+    assert cosines(gradients, expected).min() > 0.99
+
+
+def vectors_and_gradients(encoder, token_ids, dtype, device):
+    """Pooled vectors [2, d], and the gradients of all weights together [1, weights]."""
+    model = encoder.model.to(device).eval()
+    model.zero_grad()
+    attend_fast(model, dtype, device)
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        logits, pooled = classify(model, **pad(token_ids, encoder.pad_id, device), pooling="mean")
+    logits.float().logsumexp(-1).sum().backward()
+    gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    return pooled.detach().cpu().numpy(), gradients[None].float().cpu().numpy()
 
 
 def test_memory_is_the_budgets_whatever_the_batch(tmp_path):

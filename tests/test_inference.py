@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from conftest import SENTENCES
+from lib.errors import UserError
 from lib.models import embedded
 from lib.models.encoder import Encoder, new_classifier
 from lib.models.inference import Predictor, cast, pad, predict, token_budget_batches
@@ -130,6 +131,41 @@ def test_an_error_in_a_worker_is_raised(tiny_checkpoint):
     with pytest.raises(IndexError):
         predict(encoder, token_ids, **ON)
     assert torch.get_num_threads() == 2
+
+
+def test_full_memory_makes_batches_smaller(tiny_checkpoint, caplog):
+    encoder = fresh(tiny_checkpoint)
+    token_ids = encoder.tokenize(random_texts(60, 40))
+    expected = predict(encoder, token_ids, **ON)
+    fitting = int(token_ids.lengths.max())
+
+    def full(_, __, given):
+        if given["input_ids"].numel() > fitting:
+            raise torch.OutOfMemoryError
+
+    encoder.model.register_forward_pre_hook(full, with_kwargs=True)
+    predictor = Predictor(encoder, **ON)
+    for one, other in zip(predictor(token_ids), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    said = len(caplog.messages)
+    assert predictor.tokens_per_batch <= 2 * fitting and 1 <= said <= 4
+    predictor(token_ids)
+    assert len(caplog.messages) == said  # it is known by now
+    fitting -= 1
+    with pytest.raises(torch.OutOfMemoryError):
+        predictor(token_ids)
+
+
+def test_logits_that_are_no_numbers_are_refused(tiny_checkpoint):
+    encoder = fresh(tiny_checkpoint)
+    token_ids = encoder.tokenize(SENTENCES)
+    encoder.model.model.layers[0].mlp.Wo.weight.data.mul_(1e6)  # more than float16 can hold
+    assert np.isfinite(predict(encoder, token_ids, **ON)[0]).all()
+    with pytest.raises(UserError, match=r"precision: in float16 .* take float32"):
+        predict(encoder, token_ids, **(ON | {"dtype": torch.float16}))
+    encoder.last_layer.bias.data[0] = torch.nan
+    with pytest.raises(UserError, match=r"in float32 .* learning_rate"):
+        predict(encoder, token_ids, **ON)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lib.files import lengths
+from lib.models import inference
 from lib.models.encoder import load_classifier, new_classifier
 from lib.models.inference import predict
 from lib.training import base, trainer
@@ -88,22 +89,29 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("supcon", [False, True])
 def test_an_interrupted_run_ends_with_the_same_weights(
-    tiny_checkpoint, tmp_path, monkeypatch, supcon
+    tiny_checkpoint, tmp_path, monkeypatch, capsys, supcon
 ):
-    """Dropout, the projection and the memory included."""
+    """Dropout, the projection and the memory included, wherever its folder is by then."""
     whole, history = train(tiny_checkpoint, tmp_path / "whole", supcon=supcon)
     interrupt(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(tiny_checkpoint, tmp_path / "parts", supcon=supcon)
-    resumed, again = train(tiny_checkpoint, tmp_path / "parts", supcon=supcon)
+    (tmp_path / "parts").rename(tmp_path / "moved")
+    resumed, again = train(tiny_checkpoint, tmp_path / "moved", supcon=supcon)
+    assert "going on from step 4 of 12" in capsys.readouterr().out
     assert torch.equal(weights(resumed), weights(whole))
+    pd.testing.assert_frame_equal(again, history)
+    (tmp_path / "moved").rename(tmp_path / "done")
+    finished, again = train(tiny_checkpoint, tmp_path / "done", supcon=supcon)
+    assert torch.equal(weights(finished), weights(whole))
     pd.testing.assert_frame_equal(again, history)
 
 
 @pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json", trainer.WHOLE])
 def test_half_a_checkpoint_is_left_out(tiny_checkpoint, tmp_path, monkeypatch, capsys, file):
-    """As a kill leaves it while it is written."""
+    """As a kill leaves it while it is written; the one before it is still there."""
     whole, history = train(tiny_checkpoint, tmp_path / "whole")
+    assert history["validation_macro_f1"].is_monotonic_increasing  # so each was the best
     write = trainer.write_json
 
     def killed(path, value):
@@ -120,7 +128,8 @@ def test_half_a_checkpoint_is_left_out(tiny_checkpoint, tmp_path, monkeypatch, c
         write(last / trainer.WHOLE, lengths(last))
         (last / file).write_bytes((last / file).read_bytes()[:20])
     resumed, again = train(tiny_checkpoint, tmp_path / "parts")
-    assert "training goes on without checkpoint-8" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "training goes on without checkpoint-8" in said and "going on from step 4 of 12" in said
     assert torch.equal(weights(resumed), weights(whole))
     pd.testing.assert_frame_equal(again, history)
 
@@ -136,6 +145,14 @@ def test_frozen_words_stay_and_are_not_in_checkpoints(tiny_checkpoint, tmp_path)
     (path, *_) = sorted(tmp_path.rglob("model.safetensors"))
     with safe_open(path, "pt") as file:
         assert not [name for name in file.keys() if "embeddings.tok" in name]  # noqa: SIM118
+
+
+def test_a_batch_without_weight_changes_no_weights_to_nan(tiny_checkpoint, tmp_path):
+    encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=32, seed=0)
+    texts = Texts.build(encoder, toy(12, 1), weights=np.zeros(12))
+    batches = LengthBatches(texts.lengths, 12, seed=0)
+    fit(encoder, texts, texts, batches, plan(steps=2, evaluations=1), tmp_path)
+    assert weights(encoder).isfinite().all()
 
 
 def test_lambda_0_measures_supcon_and_trains_as_without(tiny_checkpoint, tmp_path):
@@ -177,8 +194,23 @@ def base_options(rate=2e-3, **changes):
     return options | {"training": training} | changes
 
 
-def test_step_02_leaves_a_calibrated_model(tiny_checkpoint, gold, tmp_path):
-    base.train(tmp_path, gold=gold, base_model=tiny_checkpoint, **base_options())
+def predicted_tokens(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens, with padding, of each batch that is predicted from now on."""
+    found, classify = [], inference.classify
+
+    def watched(model, input_ids, **more):
+        found.append(input_ids.numel())
+        return classify(model, input_ids, **more)
+
+    monkeypatch.setattr(inference, "classify", watched)
+    return found
+
+
+def test_step_02_leaves_a_calibrated_model(tiny_checkpoint, gold, tmp_path, monkeypatch):
+    options, tokens = base_options(), predicted_tokens(monkeypatch)
+    options["training"]["tokens_per_batch"] = 100  # whatever runs
+    base.train(tmp_path, gold=gold, base_model=tiny_checkpoint, **options)
+    assert 50 < max(tokens) <= 100
     history = pd.read_csv(tmp_path / "history.csv")
     assert len(history) == 4 and history["step"].iloc[-1] == 10
     assert not (tmp_path / "checkpoints").exists()

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import embed
 import numpy as np
@@ -37,7 +40,8 @@ from lib.runs.fingerprints import PROJECT
 from lib.runs.steps import machine
 
 sys.path.append(str(Path(__file__).parents[1]))
-from test_shapes import LONG, checkpoint
+with mock.patch.dict(os.environ):  # tests set one thread
+    from test_shapes import LONG, checkpoint
 
 SIZES = (8, 32, 128, 512)  # of sentence-transformers' batches
 # texts of the mix, tokens of texts of one length, texts of an epoch, texts of a batch
@@ -56,28 +60,38 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     shape, lengths, count, tokens, epoch, batches = TINY if options.tiny else REAL
     name = None if options.tiny else encoder.resolve("embedded:e5-small")
     tokenizer = name and AutoTokenizer.from_pretrained(name)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="gpu-") as name:
         folder = Path(name)
         path, mix = checkpoint(folder, shape, tokenizer), read_texts(options.data, count, seed=0)
         peak = measure(matrix_product, 512 if options.tiny else 8192)
-        print(f"{machine()}; torch {torch.__version__}; matrix products: {peak / 1e12:.3g} TFLOP/s")
+        about = f"{machine()}; torch {torch.__version__}"
+        print(f"{about}; matrix products: {peak / 1e12:.3g} TFLOP/s", flush=True)
+
+        def add(what: str, found: dict[str, Any]) -> None:
+            share = found.pop("FLOP/s") / peak
+            rows.append({"what": what, **found, "share": share})
+            # at once, since a later one may fail
+            print(text(pd.DataFrame(rows[-1:]), header=len(rows) == 1), flush=True)
+
         for length in [*lengths, None]:
             texts = of_length(path, mix, length, tokens) if length else mix
             for name in ("ours", "sentence-transformers"):
-                about = {"what": f"embedding, {length or 'mix'}"}
-                rows.append(about | measure(embedding, path, name, texts))
+                add(f"embedding, {length or 'mix'}", measure(embedding, path, name, texts))
         gold = pd.DataFrame({"text": np.resize(mix, epoch + 40), "split": "train"})
         gold.loc[epoch:, "split"] = np.repeat(["validation", "test"], 20)
         gold.assign(label=gold.index % 3).to_parquet(folder / "gold.parquet")
         for step, batch in batches.items():
             for name in ("ours", "Trainer"):
-                about = {"what": f"{step}, batch {batch}"}
-                rows.append(about | training(step, name, folder, path, batch))
+                add(f"{step}, batch {batch}", training(step, name, folder, path, batch))
     table = pd.DataFrame(rows)
-    table["share"] = table.pop("FLOP/s") / peak
-    print(table.to_string(index=False, float_format="%.3g"))
+    print(f"\n{text(table)}")
     return table
+
+
+def text(table: pd.DataFrame, header: bool = True) -> str:
+    """A table with three digits of each number."""
+    return table.to_string(index=False, header=header, float_format="%.3g")
 
 
 def measure(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -113,17 +127,36 @@ def embedding(path: str, name: str, texts: list[str]) -> dict[str, Any]:
     """Texts to vectors."""
     if name == "ours":
         options = argparse.Namespace(base_model=path, max_tokens=LONG, seed=0)
-        run = embed.ours(options, "auto")
+        seconds = timed(embed.ours(options, "auto"), texts)
     else:
         precision = str(encoder.hardware("auto", "auto")["dtype"]).removeprefix("torch.")
-        trial = texts[:: max(1, len(texts) // 2000)]
-        size, run = embed.sentence_transformer(path, LONG, precision, trial, SIZES)
+        trial, sizes = texts[:: max(1, len(texts) // 2000)], SIZES
+        while True:
+            size, run = embed.sentence_transformer(path, LONG, precision, trial, sizes)
+            try:
+                seconds = timed(run, texts)
+                break
+            except torch.OutOfMemoryError:  # some are longer than all of the trial
+                sizes = tuple(smaller for smaller in sizes if smaller < size)
+                if not sizes:
+                    raise
         name += f", batch {size}"
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    seconds = Timer("run(texts)", globals={"run": run, "texts": texts}).timeit(1).mean
     speeds = {key: n / seconds for key, n in work_of(path, texts).items()}
     return {"contestant": name, **speeds, "GPU GiB": gpu_memory()}
+
+
+def timed(run: embed.Embed, texts: list[str]) -> float:
+    """Seconds, after a small warm-up, from which on the peak of GPU memory counts."""
+    run(texts[:: max(1, len(texts) // 50)])
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    started = time.perf_counter()
+    run(texts)
+    if on_gpu:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def training(step: str, name: str, folder: Path, path: str, size: int) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def classify(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, pooling: str
 ) -> tuple[Tensor, Tensor]:
     """Logits float [n, classes] and pooled vectors float32 [n, d] of int [n, tokens]."""
-    output = model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+    # of the last layer alone: all layers' would be most of the memory
+    output = model(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=[-1])
     return output.logits, pool(output.hidden_states[-1], attention_mask, pooling)
 
 

@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ REMEDY = (
 POOLING, LENGTH = Path("1_Pooling/config.json"), Path("sentence_bert_config.json")
 PROBE = "probe.safetensors"
 AT_ONCE = 500  # texts; while a tokenizer works it holds some 160 bytes for each token
+PATIENCE = timedelta(days=2)  # of a process that waits while the main one works alone
 PLACES = ("_name_or_path", "name_or_path", "tokenizer_file")  # of the machine that trained it
 
 
@@ -291,7 +293,7 @@ def processes() -> PartialState:
     from accelerate import PartialState
 
     # without `cpu`, those on a machine without GPUs do not know of each other
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 def _is_embedded(base_model: str | Path) -> bool:

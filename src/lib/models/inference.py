@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -19,14 +20,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lib.errors import UserError
 from lib.models import batching
-from lib.models.batching import CPU_TOKENS_PER_BATCH, MAX_PADDING, token_budget_batches
+from lib.models.batching import CPU_TOKENS_PER_BATCH, MAX_PADDING, batched, token_budget_batches
 from lib.models.classifier import classify, keep_head_float32
 from lib.models.encoder import Encoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+log = logging.getLogger(__name__)
 GPU_TOKENS_PER_BATCH = 32_768
 MAX_WORKERS = 16  # beyond, the interpreter's lock would be the limit: workers get several cores
 
@@ -41,9 +44,10 @@ class Predictor:
     """A classifier made ready for many texts.
 
     Args:
-        dtype: of the encoder's weights and activations (`lib.models.encoder.compute_dtype`);
-            pooling and the head are float32.
-        tokens_per_batch: with padding; None: a value that suits the device.
+        dtype: of the encoder's weights and activations (`lib.models.encoder.compute_dtype`), and
+            of the mean that ModernBERT classifies from; the pooled vector and the head are float32.
+        tokens_per_batch: with padding; None: a value that suits the device. It is halved when the
+            GPU's memory is full.
     """
 
     def __init__(
@@ -57,12 +61,11 @@ class Predictor:
         self.model = cast(encoder.model.to(device).eval(), dtype)  # type: ignore[arg-type]
         attend_fast(self.model, dtype, device)
         self.probe = None if encoder.probe is None else encoder.probe.to(device)
-        self.pad_id, self.pooling, self.device = encoder.pad_id, encoder.pooling, device
+        self.pad_id, self.pooling = encoder.pad_id, encoder.pooling
+        self.dtype, self.device = dtype, device
         self.shape = encoder.last_layer.out_features, encoder.hidden_size
+        self.tokens_per_batch = tokens_per_batch or suitable_tokens(device)
         on_cpu = device.type == "cpu"
-        self.tokens_per_batch = tokens_per_batch or (
-            CPU_TOKENS_PER_BATCH if on_cpu else GPU_TOKENS_PER_BATCH
-        )
         self.workers = min(torch.get_num_threads(), MAX_WORKERS) if on_cpu else 1
 
     def __call__(
@@ -75,6 +78,9 @@ class Predictor:
             on_batch: called after each batch with its number of tokens.
         Returns:
             probabilities float32 [n, classes], pooled float32 [n, d], in the order of `token_ids`.
+        Raises:
+            UserError: a logit is infinite or NaN.
+            torch.OutOfMemoryError: a text alone is too long for the GPU's memory.
         """
         count = len(token_ids)
         classes, width = self.shape
@@ -102,13 +108,44 @@ class Predictor:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(cores)  # the workers' setting is in part one of the process
 
-    @torch.inference_mode()
     def _run(self, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """A batch, the longest text first; in parts if the budget is smaller by now."""
+        longest = max(1, len(rows[0]))
+        fitting = max(1, self.tokens_per_batch // longest)
+        if len(rows) > fitting:
+            parts = zip(*map(self._run, batched(rows, fitting)), strict=True)
+            probabilities, pooled = map(np.concatenate, parts)
+            return probabilities, pooled
+        try:
+            return self._forward(rows)
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        self.tokens_per_batch = len(rows) * longest // 2
+        log.warning("GPU memory is full: going on with %d tokens at a time", self.tokens_per_batch)
+        return self._run(rows)
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         inputs = pad(rows, self.pad_id, self.device)
         logits, pooled = classify(self.model, **inputs, pooling=self.pooling)
         if self.probe is not None:
             logits = self.probe(pooled)
-        return logits.float().softmax(-1).cpu().numpy(), pooled.cpu().numpy()
+        logits = logits.float().cpu()
+        if not logits.isfinite().all():
+            dtype = str(self.dtype).removeprefix("torch.")
+            found = f"in {dtype} the model gives infinite or NaN logits"
+            raise UserError(
+                f"{found}: its weights are damaged, or learning_rate was too high"
+                if self.dtype == torch.float32
+                else f"precision: {found}; take float32"
+            )
+        return logits.softmax(-1).numpy(), pooled.cpu().numpy()
+
+
+def suitable_tokens(device: torch.device) -> int:
+    """Of a batch: what is fast on a device."""
+    return CPU_TOKENS_PER_BATCH if device.type == "cpu" else GPU_TOKENS_PER_BATCH
 
 
 def predict(
@@ -123,9 +160,12 @@ def predict(
     """Probabilities and pooled vectors of texts; see `Predictor`.
 
     Args:
+        tokens_per_batch: at most, with padding; fewer where that suits the device.
         progress: title of a progress bar; None for no bar.
     """
-    predictor = Predictor(encoder, dtype=dtype, device=device, tokens_per_batch=tokens_per_batch)
+    most = suitable_tokens(device)
+    tokens = min(tokens_per_batch or most, most)
+    predictor = Predictor(encoder, dtype=dtype, device=device, tokens_per_batch=tokens)
     # the longest texts come first: tokens tell the remaining time, texts would not
     total = sum(map(len, token_ids))
     hidden = progress is None

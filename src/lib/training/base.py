@@ -54,7 +54,7 @@ def train(
     batches = LengthBatches(train.lengths, batch_size, training["seed"])
     plan = Plan(batches.per_epoch * epochs, epochs * evaluations_per_epoch, **training)
     history = fit(encoder, train, validation, batches, plan, folder / CHECKPOINTS)
-    about = mend(encoder, validation, plan.on, temperature=calibrate, bias=decision_bias)
+    about = mend(encoder, validation, plan.predicting, temperature=calibrate, bias=decision_bias)
     leave(folder, encoder, history, about | {"steps": plan.steps})
 
 
@@ -81,7 +81,7 @@ def mend(
     """Fit what is asked for on validation and put it into the last layer, in place.
 
     Args:
-        on: as `lib.models.encoder.hardware` gives it.
+        on: of `lib.models.inference.predict`, as `Plan.predicting` gives it.
     Returns:
         `temperature`, and with `bias` the `decision_bias` of each class.
     """

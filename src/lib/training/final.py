@@ -127,6 +127,7 @@ def assign_gold(
     pca: Path,
     kmeans: Path,
     max_tokens: int,
+    tokens_per_batch: int | None,
     precision: str,
     device: str,
 ) -> None:
@@ -139,7 +140,8 @@ def assign_gold(
     frame = pd.read_parquet(gold, filters=TRAIN)
     encoder = load_classifier(model, max_tokens)
     token_ids = encoder.tokenize(frame["text"].tolist())
-    _, pooled = predict(encoder, token_ids, **hardware(precision, device), progress="gold texts")
+    on = hardware(precision, device) | {"tokens_per_batch": tokens_per_batch}
+    _, pooled = predict(encoder, token_ids, **on, progress="gold texts")
     cluster, _ = KMeans.load(kmeans).assign(PCA.load(pca).transform(pooled))
     found = pd.DataFrame({"text_id": frame["text_id"], "cluster": cluster})
     write_parquet(folder / "gold_clusters.parquet", found)
@@ -292,6 +294,7 @@ def choose(
     calibrate: bool,
     decision_bias: bool,
     max_tokens: int,
+    tokens_per_batch: int | None,
     precision: str,
     device: str,
 ) -> None:
@@ -305,6 +308,7 @@ def choose(
     best = max(histories, key=lambda value: histories[value]["validation_macro_f1"].max())
     shutil.copytree(candidates[best], folder, dirs_exist_ok=True)
     encoder = load_classifier(folder, max_tokens)
-    validation, on = gold_validation(encoder, gold), hardware(precision, device)
+    validation = gold_validation(encoder, gold)
+    on = hardware(precision, device) | {"tokens_per_batch": tokens_per_batch}
     about = mend(encoder, validation, on, temperature=calibrate, bias=decision_bias)
     leave(folder, encoder, histories[best], about | {"lambda_metric": float(best)})

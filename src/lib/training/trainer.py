@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from tqdm.auto import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from lib import LABELS
 from lib.files import damage, lengths, read_json, write_json
@@ -101,6 +101,11 @@ class Plan:
     def on(self) -> dict[str, Any]:
         """dtype and device of the training."""
         return hardware(self.precision, self.device)
+
+    @property
+    def predicting(self) -> dict[str, Any]:
+        """Of `lib.models.inference.predict`: `on`, and the tokens that are in memory at a time."""
+        return self.on | {"tokens_per_batch": self.tokens_per_batch}
 
     @property
     def evaluate_at(self) -> set[int]:
@@ -227,7 +232,6 @@ class ClassifierTrainer(Trainer):
             eval_steps=plan.steps,  # the last step; `_Callback` adds the others
             save_strategy="steps",
             save_steps=plan.steps,
-            save_total_limit=1,  # the best and the latest
             load_best_model_at_end=True,
             metric_for_best_model="macro_f1",
             logging_strategy="no",
@@ -288,7 +292,8 @@ class ClassifierTrainer(Trainer):
         """Gradients of the cross-entropy, piece by piece, normalised over all processes' batch."""
         sizes = [len(piece["input_ids"]) for piece in pieces]
         # the mean over processes follows, so each counts as many times as there are
-        scale = self.losses.lambda_class * self.args.world_size / together(about["weights"]).sum()
+        total = together(about["weights"]).sum().clamp(min=1e-6)  # all may weigh nothing
+        scale = self.losses.lambda_class * self.args.world_size / total
         targets, weights = about["targets"].split(sizes), about["weights"].split(sizes)
         found = []
         for piece, target, weight in zip(pieces, targets, weights, strict=True):
@@ -323,14 +328,17 @@ class ClassifierTrainer(Trainer):
         super()._save_checkpoint(*arguments, **options)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(str(self.args.output_dir), f"checkpoint-{self.state.global_step}")
+            output_dir = str(self.args.output_dir)
+            folder = checkpoint(output_dir, self.state.global_step)
             write_json(folder / WHOLE, lengths(folder))
+            # only now the older ones may go, but for the best
+            rotate_checkpoints(output_dir, 1, self.state.best_model_checkpoint)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Parts of the loss since the last evaluation, and how good the model is on validation."""
         parts = self.losses.take_means()
         metrics = {f"eval_train_{name}_loss": value for name, value in parts.items()}
-        found = evaluate(self.encoder, self.validation, self.on)
+        found = evaluate(self.encoder, self.validation, self.plan.predicting)
         metrics |= {f"eval_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -346,6 +354,8 @@ class _Callback(TrainerCallback):
         self.plan = plan
 
     def on_train_begin(self, args, state, control, **_) -> None:  # type: ignore[no-untyped-def]
+        if state.best_global_step:  # saved with an absolute path, and the folder may have moved
+            state.best_model_checkpoint = str(checkpoint(args.output_dir, state.best_global_step))
         done, total, main = state.global_step, self.plan.steps, state.is_world_process_zero
         if done and main:
             tqdm.write(f"going on from step {done} of {total}")
@@ -396,6 +406,11 @@ def fit(
     return history(trainer.state.log_history)
 
 
+def checkpoint(folder: Path | str, step: int) -> Path:
+    """Where the Trainer keeps the state after a step."""
+    return Path(folder, f"checkpoint-{step}")
+
+
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint, when those that are not whole are removed.
 
@@ -406,8 +421,9 @@ def last_checkpoint(folder: Path) -> str | None:
         for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name[11:])):
             try:
                 found = damage(path, read_json(path / WHOLE))
-                best = read_json(path / "trainer_state.json")["best_model_checkpoint"]
-                found = found or (None if Path(best).exists() else f"{best} is missing")
+                state = read_json(path / "trainer_state.json")
+                best = checkpoint(folder, state["best_global_step"])
+                found = found or (None if best.exists() else f"{best} is missing")
             except (OSError, ValueError):
                 found = f"{path} is not whole"
             if found:
@@ -440,7 +456,7 @@ def evaluate(encoder: Encoder, texts: Texts, on: dict[str, Any]) -> dict[str, fl
     """loss (mean cross-entropy), macro_f1 (its mean over `texts.sources`, if given) and accuracy.
 
     Args:
-        on: as `lib.models.encoder.hardware` gives it.
+        on: of `lib.models.inference.predict`, as `Plan.predicting` gives it.
     """
     probabilities, _ = predict(encoder, texts.token_ids, **on)
     chosen = probabilities[np.arange(len(texts.labels)), texts.labels]
