@@ -152,13 +152,13 @@ def test_predictions_are_those_of_the_models(inputs, tmp_path):
 
 
 def test_some_texts_of_a_sorted_source_have_all_its_classes(inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "MOST_TEXTS", 6)
+    monkeypatch.setattr(comparison, "MOST_TEXTS", 15)
     gold = pd.DataFrame({"text": [f"текст {i}" for i in range(60)], "label": np.arange(60) // 20})
     gold["text_id"] = [cleaning.text_id(text) for text in gold["text"]]
     gold.assign(source="g", split="test").to_parquet(tmp_path / "gold.parquet")
     found = comparison.some_texts(tmp_path / "gold.parquet", inputs["corpus"], ["test"])
-    assert len(found) == 6 and set(found["label"]) == {0, 1, 2}
-    lowest = sorted(gold["text_id"])[:6]
+    assert len(found) == 15 and set(found["label"]) == {0, 1, 2}
+    lowest = sorted(gold["text_id"])[:15]
     assert found["text_id"].tolist() == [each for each in gold["text_id"] if each in lowest]
 
 
