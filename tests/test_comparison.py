@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from conftest import SENTENCES
 from lib import metrics
+from lib.data import cleaning
 from lib.data.tables import write_corpus
 from lib.evaluation import comparison
 from lib.metrics import METRICS
@@ -148,6 +149,17 @@ def test_predictions_are_those_of_the_models(inputs, tmp_path):
             pooled = pool(output.hidden_states[-1], given["attention_mask"], "mean")
             np.testing.assert_allclose(vectors[name], pooled, atol=2e-3)
             assert tables["test"][f"{name}_predicted"].tolist() == found.argmax(1).tolist()
+
+
+def test_some_texts_of_a_sorted_source_have_all_its_classes(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "MOST_TEXTS", 15)
+    gold = pd.DataFrame({"text": [f"текст {i}" for i in range(60)], "label": np.arange(60) // 20})
+    gold["text_id"] = [cleaning.text_id(text) for text in gold["text"]]
+    gold.assign(source="g", split="test").to_parquet(tmp_path / "gold.parquet")
+    found = comparison.some_texts(tmp_path / "gold.parquet", inputs["corpus"], ["test"])
+    assert len(found) == 15 and set(found["label"]) == {0, 1, 2}
+    lowest = sorted(gold["text_id"])[:15]
+    assert found["text_id"].tolist() == [each for each in gold["text_id"] if each in lowest]
 
 
 def test_an_interrupted_call_is_gone_on_with(inputs, tmp_path):

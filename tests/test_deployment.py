@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -98,7 +100,8 @@ def test_what_was_measured_is_written(run_dir, exported):
     assert rows["ONNX int8"]["difference"]["value"] >= -0.05
     layers = dict(load_classifier(exported).model.named_modules())
     assert all(isinstance(layers[name], torch.nn.Linear) for name in rows["ONNX int8"]["in_float"])
-    test = deployment.test_texts(run_dir / "01_gold_data" / "tables" / "gold.parquet", 0)
+    gold = run_dir / "01_gold_data" / "tables" / "gold.parquet"
+    test = deployment.some_texts(gold, "test", 0)
     found = SentimentModel(exported).predict_proba(test["text"]).argmax(1)
     assert rows["ONNX int8"]["texts"] == len(test) == 60
     from sklearn.metrics import f1_score
@@ -110,6 +113,67 @@ def test_what_was_measured_is_written(run_dir, exported):
     assert str(run_dir) not in readme and "{{" not in readme
     weights = deployment.size(run_dir / "05_metric_learning" / "model")
     assert deployment.size(exported) <= weights
+    assert not list(exported.glob("*.parquet"))
+
+
+def test_the_head_stays_in_float(exported):
+    model = load_classifier(exported).model
+    nodes = onnx.load(exported / deployment.INT8, load_external_data=False).graph.node
+    in_float = " ".join(node.name for node in nodes if node.op_type in ("MatMul", "Gemm"))
+    linear = [n for n, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    head = [name for name in linear if not name.startswith(f"{model.base_model_prefix}.")]
+    assert "classifier" in head
+    assert [name for name in head if f"/{name.replace('.', '/')}/" not in in_float] == []
+    (row,) = (r for r in read_json(exported / "export.json")["measured"] if "in_float" in r)
+    assert not set(row["in_float"]) & set(head)
+
+
+def test_the_vocabulary_is_that_of_train_and_corpus(run_dir, tmp_path, monkeypatch):
+    def counted(_, texts):
+        raise UserError(json.dumps(list(texts)))
+
+    monkeypatch.setattr(deployment.vocabulary, "count_tokens", counted)
+    with pytest.raises(UserError) as found:
+        deployment.export(run_dir, tmp_path / "model")
+    tables = run_dir / "01_gold_data" / "tables"
+    gold, corpus = (pd.read_parquet(tables / name) for name in ("gold.parquet", "corpus"))
+    train = gold[gold["split"] == "train"]
+    assert json.loads(str(found.value)) == [*train["text"], *corpus["text"]]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("test_loses", "written"), [(0.005, True), (0.5, False)])
+def test_the_layers_in_float_are_chosen_by_validation(tmp_path, monkeypatch, test_loses, written):
+    """The first level would do on test, the second does on validation."""
+    loses = {"validation": [0.5, 0.0, 0.0], "test": [0.0, test_loses, 0.0]}
+    levels = []
+
+    def quantise(source, target, *_):
+        target.write_bytes(b"")
+        levels.append(target)
+        return [f"layer {len(levels)}"]
+
+    def row(name, folder, file, texts, original):
+        split = texts["split"].iloc[0]
+        lost = loses[split][len(levels) - 1] if file == deployment.INT8 else 0
+        assert original == split
+        return {"equal_labels": 1, "difference": {"value": -lost}, "of": split}
+
+    for name in ("export", "outliers"):
+        monkeypatch.setattr(deployment.onnx_export, name, lambda *_: [])
+    monkeypatch.setattr(deployment.onnx_export, "quantise", quantise)
+    monkeypatch.setattr(deployment, "onnx_row", row)
+    monkeypatch.setattr(deployment, "measured", lambda *given: given[-1]["split"].iloc[0])
+    monkeypatch.setattr(deployment, "line", str)
+    (tmp_path / "onnx").mkdir()
+    splits = [pd.DataFrame({"text": ["да"], "split": [name]}) for name in ("test", "validation")]
+    encoder = SimpleNamespace(
+        model=SimpleNamespace(base_model_prefix="bert", config=SimpleNamespace(num_hidden_layers=4))
+    )
+    found = deployment.write_onnx(encoder, tmp_path, *splits, "test", 0.01)
+    assert len(levels) == 2 and (tmp_path / deployment.INT8).exists() == written
+    assert [r["of"] for r in found] == ["test"] * (1 + written)
+    assert [r["in_float"] for r in found[1:]] == [["layer 2"]] * written
 
 
 def test_int8_that_loses_too_much_is_not_written(run_dir, tmp_path, caplog):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lib import LABELS, __main__
+from lib.data.cleaning import clean
 from lib.errors import UserError
 from lib.models import labelling, sentiment
 from lib.models.encoder import new_classifier, save_classifier
@@ -227,6 +228,31 @@ def test_the_command(model, tmp_path, capsys, monkeypatch):
     assert "standard input is not UTF-8" in capsys.readouterr().err
     assert __main__.main(["predict", str(tmp_path), "--text", "плохо"]) == 2
     assert __main__.main(["predict", str(model), files[0]]) == 2
+
+
+def test_what_a_kill_left_is_no_prediction(model, tmp_path, monkeypatch):
+    texts().to_parquet(tmp_path / "in.parquet")
+    left = tmp_path / ".out.parquet.partial" / ".000001-x1y2.npy"
+    original = SentimentModel.predict_proba
+
+    def killed(self, given):
+        np.save(left, np.zeros((7, 3), np.float32))
+        return original(self, given)
+
+    monkeypatch.setattr(SentimentModel, "predict_proba", killed)
+    (out,) = label_files(model, [tmp_path / "in.parquet"], tmp_path / "out.parquet")
+    expected = original(SentimentModel(model), texts()["text"])
+    np.testing.assert_allclose(pd.read_parquet(out)[list(ADDED[1:])], expected, atol=1e-4)
+    with pytest.raises(ValueError, match="more predictions than rows"):
+        labelling._write_parquet(tmp_path / "in.parquet", tmp_path / "x", iter(np.zeros((31, 3))))
+
+
+def test_texts_are_cleaned_as_those_of_training(model):
+    given = ["не\u200bплохо &amp;quot;да&amp;quot;\tй\x00", "\u200b", "\ud800"]
+    found = SentimentModel(model).predict_proba(given)
+    expected = SentimentModel(model).predict_proba([*map(clean, given)])
+    assert clean(given[0]) == 'не плохо "да" й' and clean(given[1]) == ""
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_very_long_text(model):

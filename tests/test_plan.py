@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, DistilBertConfig
 
 from lib import files
 from lib.__main__ import main
 from lib.data.tables import write_corpus
 from lib.errors import UserError
 from lib.parameters import STEPS
-from lib.runs import known, parameter_files, plan
+from lib.runs import fingerprints, known, parameter_files, plan
 from test_runner import DEMO, FULL, LOCAL
 
 DATA, BASE, EMBED, FINAL = "01_gold_data", "02_base_classifier", "03_embed_corpus", plan.FINAL
@@ -99,6 +99,7 @@ def test_embeddings_that_the_disk_has_no_room_for_are_refused(
     (folder / "tables" / "corpus").mkdir()
     write_corpus(corpus, folder / "tables" / "corpus" / "part-0.parquet")
     manifest = {"parameters": params.steps[DATA].model_dump(mode="json")}
+    manifest["external"] = fingerprints.external(DATA, params.steps[DATA])
     files.write_json(folder / "manifest.json", manifest | {"bytes": files.lengths(folder)})
     texts = known.read_texts(params, tmp_path / "demo")
     assert (len(texts.gold), len(texts.corpus), texts.train, texts.audited) == (2, 900, 1, 900)
@@ -113,6 +114,11 @@ def test_embeddings_that_the_disk_has_no_room_for_are_refused(
     )
     with pytest.raises(UserError, match=r"max_corpus or 03_embed_corpus\.pca_dimensions"):
         plan.check(params, [EMBED], tmp_path / "demo")
+    about = files.read_json(folder / "manifest.json")
+    files.write_json(folder / "manifest.json", about | {"external": {"a.csv": "is gone"}})
+    assert not known.read_texts(params, tmp_path / "demo").complete
+    files.write_json(folder / "manifest.json", about)
+    assert known.read_texts(params, tmp_path / "demo").complete
     os.truncate(folder / "tables" / "gold.parquet", 100)  # 01 will make it again
     assert not known.read_texts(params, tmp_path / "demo").complete
 
@@ -132,6 +138,50 @@ def test_a_plan_of_the_demo_is_measured_once(tiny_checkpoint, tmp_path, monkeypa
     fit_into(monkeypatch, 0.1)
     main(["run", DEMO, *arguments, "--only", "05"])
     assert "DOES NOT FIT: 05_metric_learning needs about" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[1]", '{"KEY": {"embedding": 1.0}}'])
+def test_a_damaged_calibration_counts_as_not_there(content, tiny_checkpoint, tmp_path, monkeypatch):
+    """Texts that were cut at max_tokens say nothing about the characters of a token."""
+    monkeypatch.setattr(known, "_train", lambda *_, **__: 5.0)
+    params, path = load(DEMO, f"base_model={tiny_checkpoint}", "max_tokens=16"), tmp_path / "x"
+    short = ["хорошо", "плохо"]
+    found = known.measure(params, path, short)
+    (key,) = files.read_json(path / known.CALIBRATION)
+    (path / known.CALIBRATION).write_text(content.replace("KEY", key), encoding="utf-8")
+    again = known.measure(params, path, [*short, "хорошо " * 500])
+    assert again["characters_per_token"] == found["characters_per_token"] < 7
+    assert files.read_json(path / known.CALIBRATION) == {key: again}
+
+
+def test_an_unknown_architecture_is_not_known(tmp_path, capsys):
+    DistilBertConfig().save_pretrained(tmp_path / "model")
+    params = load(DEMO, f"base_model={tmp_path / 'model'}")
+    plan.check(params, list(params.steps), tmp_path)
+    assert "its architecture is not known" in plan.describe(params, list(params.steps), tmp_path)
+
+
+def test_masks_of_local_layers_where_there_is_no_flash_attention(tiny_checkpoint, monkeypatch):
+    on = {"dtype": torch.bfloat16, "device": torch.device("cuda")}
+    monkeypatch.setattr(plan, "hardware", lambda *_: on)
+    config, lengths = AutoConfig.from_pretrained(tiny_checkpoint), np.full(1000, 200.0)
+    assert config.layer_types.count("sliding_attention") == 1
+
+    def needs(package, *given):
+        monkeypatch.setattr(plan, "find_spec", lambda name: name == package)
+        step = load(DEMO, "02.batch_size=8", *given).steps[BASE]
+        return plan.memory(BASE, step, config, lengths, 200)[0]
+
+    for given in ((), ("02.gradient_checkpointing=true",)):
+        masks = needs("none", *given) - needs("flash_attn", *given)
+        assert masks == 2 * 200 * (8 * 200)
+
+
+def test_a_label_that_is_called_nothing_may_have_a_class(tmp_path):
+    (tmp_path / "a_train.csv").write_text("text,label\nда,none\nнет,bad\nой,\n", "utf-8")
+    mapping = "local_labels={negative: [bad], neutral: [none], positive: [good]}"
+    texts = known.read_texts(load(LOCAL, f"data_dir={tmp_path}", mapping), tmp_path)
+    assert (len(texts.gold), len(texts.corpus)) == (2, 1)
 
 
 def test_a_plan_of_own_texts_counts_them(tiny_checkpoint, tmp_path, capsys):

@@ -101,14 +101,16 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="new directory; or model in the run"
     )
     export.add_argument(
-        "--keep-vocabulary", action="store_true", help="also the tokens that no text of the run has"
+        "--keep-vocabulary",
+        action="store_true",
+        help="also tokens that no train or corpus text has",
     )
     export.add_argument(
         "--max-loss",
         type=float,
         default=0.01,
         metavar="F1",
-        help="macro-F1 on gold test that int8 may cost; default 0.01",
+        help="macro-F1 that int8 may cost on gold validation and test; default 0.01",
     )
     export.add_argument("--force", action="store_true", help="replace what is there")
     export.set_defaults(command=_export)

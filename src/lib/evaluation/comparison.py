@@ -96,9 +96,13 @@ def predict_one(
 
 
 def some_texts(gold: Path, corpus: Path, splits: list[str]) -> pd.DataFrame:
-    """`lib.data.tables.labelled_texts` of these splits, the first MOST_TEXTS of each source."""
+    """`lib.data.tables.labelled_texts` of these splits, at most MOST_TEXTS of each source.
+
+    Those with the lowest ids, which are hashes: a file may be sorted by label.
+    """
     texts = labelled_texts(gold, corpus)
-    return texts[texts["split"].isin(splits)].groupby(["source", "split"]).head(MOST_TEXTS)
+    ordered = texts[texts["split"].isin(splits)].sort_values("text_id", kind="stable")
+    return ordered.groupby(["source", "split"]).head(MOST_TEXTS).sort_index()
 
 
 def load_both(base: Path, final: Path, max_tokens: int) -> dict[str, Encoder]:

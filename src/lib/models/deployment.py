@@ -2,7 +2,7 @@
 
 Out of a run's final model come, in one folder: the stock checkpoint with a trimmed vocabulary, ONNX
 in float32 and int8 where transformers.js looks for them, and a model card. What was lost on the way
-is measured on the gold test texts, not hoped for.
+is measured on the gold test texts, not hoped for; nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lib.models.inference import predict
 from lib.models.sentiment import ABOUT, FINAL, ONNX, OWN, STEP, SentimentModel, origin
 
 INT8, FLOAT32 = ONNX
-MOST_TEXTS = 5000  # of gold test that measure: the interval is narrow, and it takes minutes
+MOST_TEXTS = 5000  # of a split that measure: the interval is narrow, and it takes minutes
 OUTLIER_TEXTS = 64
 SAMPLES = 10_000  # of the bootstrap
 STEPS = ("01_gold_data", "02_base_classifier", STEP)  # what an export reads of a run
@@ -46,9 +46,10 @@ def export(
 
     Args:
         out: new directory; None: `model` in the run.
-        keep_vocabulary: do not cut the vocabulary to the tokens of the run's texts.
-        max_loss: macro-F1 on gold test that int8 may cost; more layers stay in float until it
-            holds, and if it never does no int8 file is written.
+        keep_vocabulary: do not cut the vocabulary to the tokens of gold train and corpus.
+        max_loss: macro-F1 that int8 may cost; more layers stay in float until it holds on gold
+            validation. If it never does, or does not hold on gold test then, no int8 file is
+            written.
         force: replace `out`. Else it stays if it was made of the same model, and only the run's
             own `model` is replaced.
     Returns:
@@ -76,16 +77,20 @@ def export(
 
     encoder = load_classifier(source)
     tables = run_dir / "01_gold_data" / "tables"
-    texts = test_texts(tables / "gold.parquet", manifests["01_gold_data"]["parameters"]["seed"])
+    gold, seed = tables / "gold.parquet", manifests["01_gold_data"]["parameters"]["seed"]
+    texts, validation = (some_texts(gold, split, seed) for split in ("test", "validation"))
     rows = [measured("PyTorch float32", size(source), lambda given: torch(encoder, given), texts)]
     with atomic_folder(out) as building:
         if not keep_vocabulary:
-            files = [tables / "gold.parquet", *corpus_parts(tables / "corpus")]
+            train = building / "train.parquet"
+            pd.read_parquet(gold, filters=[("split", "==", "train")]).to_parquet(train)
+            files = [train, *corpus_parts(tables / "corpus")]
             encoder.tokenizer, summary = vocabulary.cut(encoder.model, encoder.tokenizer, files)
+            train.unlink()
             logging.info(summary)
         save_classifier(encoder, building)
         cut_texts(building / "tokenizer.json", encoder.max_tokens)
-        rows += write_onnx(encoder, building, texts, rows[0], max_loss)
+        rows += write_onnx(encoder, building, texts, validation, rows[0], max_loss)
         about: dict[str, Any] = {**made_of, "max_tokens": encoder.max_tokens}
         about |= {"parameters": encoder.model.num_parameters(), "measured": shown(rows)}
         write_json(building / ABOUT, about)
@@ -97,12 +102,20 @@ def export(
 
 
 def write_onnx(
-    encoder: Encoder, folder: Path, texts: pd.DataFrame, original: dict[str, Any], max_loss: float
+    encoder: Encoder,
+    folder: Path,
+    texts: pd.DataFrame,
+    validation: pd.DataFrame,
+    original: dict[str, Any],
+    max_loss: float,
 ) -> list[dict[str, Any]]:
     """Write both ONNX files into an exported folder; int8 only if it loses at most `max_loss`.
 
+    Args:
+        texts: gold test texts, which measure; validation: by these layers are chosen.
+        original: `measured` on `texts` before.
     Returns:
-        What was measured of each.
+        What was measured of each on `texts`.
     Raises:
         UserError: the float32 file does not give what the model gives.
     """
@@ -113,24 +126,32 @@ def write_onnx(
             f"the exported ONNX file gives other labels than the model "
             f"({found[0]['equal_labels']:.1%} equal): this architecture cannot be exported yet"
         )
-    worst = onnx_export.outliers(encoder, texts["text"].tolist()[:OUTLIER_TEXTS])
+    before = measured("float32", 0, lambda given: torch(encoder, given), validation)
+    worst = onnx_export.outliers(encoder, validation["text"].tolist()[:OUTLIER_TEXTS])
+    base = encoder.model.base_model_prefix
     for share in onnx_export.LEVELS:
         count = round(share * encoder.model.config.num_hidden_layers)
-        kept = onnx_export.quantise(folder / FLOAT32, folder / INT8, worst, count)
-        row = onnx_row("ONNX int8", folder, INT8, texts, original) | {"in_float": kept}
+        kept = onnx_export.quantise(folder / FLOAT32, folder / INT8, base, worst, count)
+        row = onnx_row("ONNX int8", folder, INT8, validation, before)
+        logging.info("%d layers in float, gold validation: %s", len(kept), line(row))
         if row["difference"]["value"] >= -max_loss:
-            return [*found, row]
-        logging.info("int8 with %d layers in float: %s", len(kept), line(row))
+            split = "test"
+            row = onnx_row("ONNX int8", folder, INT8, texts, original) | {"in_float": kept}
+            if row["difference"]["value"] >= -max_loss:
+                return [*found, row]
+            break  # to try others would be to choose by test
+    else:
+        split = "validation"
     (folder / INT8).unlink()
     logging.warning(
-        "no int8 file: it would lose more than %s macro-F1 on gold test (--max-loss)", max_loss
+        "no int8 file: it would lose more than %s macro-F1 on gold %s (--max-loss)", max_loss, split
     )
     return found
 
 
-def test_texts(gold: Path, seed: int) -> pd.DataFrame:
-    """At most MOST_TEXTS gold test texts."""
-    frame = pd.read_parquet(gold, filters=[("split", "==", "test")])
+def some_texts(gold: Path, split: str, seed: int) -> pd.DataFrame:
+    """At most MOST_TEXTS gold texts of a split."""
+    frame = pd.read_parquet(gold, filters=[("split", "==", split)])
     if len(frame) > MOST_TEXTS:
         frame = frame.sample(MOST_TEXTS, random_state=seed)
     return frame.reset_index(drop=True)
@@ -143,7 +164,7 @@ def onnx_row(
     model = SentimentModel(folder, file)
     row = measured(name, size(folder / file), model.predict_proba, texts)
     one, two = original["predicted"], row["predicted"]
-    about: dict[str, Any] = {"dataset": "gold", "split": "test", "samples": SAMPLES, "seed": 0}
+    about = about_texts(texts)
     paired = metrics.compare(texts["label"].to_numpy(), one, two, **about)
     return row | {"equal_labels": float((one == two).mean()), "difference": interval(paired)}
 
@@ -157,7 +178,7 @@ def measured(
     start = time.perf_counter()
     predicted = probabilities(given).argmax(1)
     speed = len(given) / (time.perf_counter() - start)
-    about: dict[str, Any] = {"dataset": "gold", "split": "test", "samples": SAMPLES, "seed": 0}
+    about = about_texts(texts)
     rows = metrics.evaluate(texts["label"].to_numpy(), predicted, model=name, **about)
     return {
         "model": name,
@@ -172,6 +193,11 @@ def measured(
 def torch(encoder: Encoder, texts: list[str]) -> np.ndarray:
     """Probabilities by PyTorch in float32."""
     return predict(encoder, encoder.tokenize(texts), **hardware("float32", "cpu"))[0]
+
+
+def about_texts(texts: pd.DataFrame) -> dict[str, Any]:
+    """What `lib.metrics` is told about gold texts of one split."""
+    return {"dataset": "gold", "split": texts["split"].iloc[0], "samples": SAMPLES, "seed": 0}
 
 
 def interval(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -138,7 +138,8 @@ def _label(model: SentimentModel, path: Path, target: Path, text_column: str, co
                 with atomic(piece) as temporary:
                     np.save(temporary, found)
             bar.update(len(rows))
-    pieces = (np.load(piece) for piece in sorted(waiting.glob("*.npy")))
+    # a kill while one was written has left a file whose name begins with a dot
+    pieces = (np.load(piece) for piece in sorted(waiting.glob("[0-9]*.npy")))
     with atomic(target) as temporary:
         predictions = (row for piece in pieces for row in piece)
         if readers.extension(path.name) == "parquet":
@@ -223,6 +224,8 @@ def _write_parquet(path: Path, target: Path, predictions: Iterator[np.ndarray]) 
                     for column, (_, kind) in zip(zip(*cells, strict=True), fields, strict=True)
                 ]
                 writer.write_batch(pa.record_batch([*batch.columns, *added], schema=schema))
+    if next(predictions, None) is not None:
+        raise ValueError(f"{path}: more predictions than rows")
 
 
 def _cells(probabilities: np.ndarray, empty: Any) -> list[Any]:

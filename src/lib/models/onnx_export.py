@@ -91,7 +91,8 @@ def outliers(encoder: Encoder, texts: list[str]) -> list[str]:
 
         return hook
 
-    layers = [(n, m) for n, m in encoder.model.named_modules() if isinstance(m, nn.Linear)]
+    modules = encoder.model.base_model.named_modules(prefix=encoder.model.base_model_prefix)
+    layers = [(name, module) for name, module in modules if isinstance(module, nn.Linear)]
     hooks = [module.register_forward_pre_hook(look(name)) for name, module in layers]
     try:
         predict(encoder, encoder.tokenize(texts), **hardware("float32", "cpu"))
@@ -101,10 +102,11 @@ def outliers(encoder: Encoder, texts: list[str]) -> list[str]:
     return sorted(found, key=lambda name: -max(found[name]))
 
 
-def quantise(source: Path, target: Path, worst: list[str], count: int) -> list[str]:
+def quantise(source: Path, target: Path, base: str, worst: list[str], count: int) -> list[str]:
     """Write a float32 ONNX model with weights and activations in int8.
 
     Args:
+        base: name of the module that is the encoder; what is outside is the head.
         worst: as `outliers` gives them; the first `count` of those that are layers of their own in
             the graph stay in float. The head does, too.
     Returns:
@@ -121,8 +123,10 @@ def quantise(source: Path, target: Path, worst: list[str], count: int) -> list[s
         if node.op_type == "MatMul"
     }
     kept = [name for name in worst if name in of_module][:count]
-    # only the head, which works on one vector for each text, has Gemm; they are renamed before
-    head = [f"{node.name}_MatMul" for node in nodes if node.op_type == "Gemm"]
+    # a layer of the head, or a pooler, is a MatMul if it has no bias; a Gemm, which only works on
+    # one vector for each text, is renamed before
+    head = [node.name for name, node in of_module.items() if not name.startswith(f"{base}.")]
+    head += [f"{node.name}_MatMul" for node in nodes if node.op_type == "Gemm"]
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)  # it recommends a preprocessing that the fusions have done

@@ -23,6 +23,7 @@ from scipy.special import softmax
 
 from lib import LABELS
 from lib.artefacts import Manifest, output_digest, read_manifest
+from lib.data.cleaning import clean
 from lib.errors import UserError
 from lib.files import digest, file_digest, read_json
 from lib.models.batching import (
@@ -69,10 +70,9 @@ class SentimentModel:
         return digest([file_digest(self.file), file_digest(self.folder / "tokenizer.json")])
 
     def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
-        """Probability of each class, float32 [n, 3]."""
+        """Probability of each class, float32 [n, 3], of texts cleaned as those of training were."""
         given = [texts] if isinstance(texts, str) else texts
-        whole = (text.encode(errors="replace").decode() for text in given)  # no lone surrogates
-        found = [self._predict(piece) for piece in batched(whole, PIECE)]
+        found = [self._predict(piece) for piece in batched(map(clean, given), PIECE)]
         return np.concatenate([np.empty((0, len(LABELS)), np.float32), *found])
 
     def predict(self, texts: Iterable[str]) -> list[str]:

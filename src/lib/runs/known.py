@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.artefacts import read_manifest
+from lib.artefacts import Manifest, read_manifest
 from lib.data import sources, tables
 from lib.data.registry import NOTHING
 from lib.errors import UserError
@@ -24,7 +24,7 @@ from lib.models.classifier import classify
 from lib.models.encoder import Encoder, hardware, new_classifier, resolve
 from lib.models.inference import Predictor, attend_fast, pad
 from lib.parameters import STEPS
-from lib.runs import steps
+from lib.runs import fingerprints, steps
 from lib.runs.parameter_files import RunParams
 
 DATA, BASE, EMBED = [*STEPS][:3]
@@ -34,6 +34,14 @@ CALIBRATED = 20, 1024  # steps, and about so many tokens in each on a CPU; 16 ti
 PATIENCE = 60  # seconds after which no further step is begun
 MANY = 100_000  # texts, where nobody knows how many there are
 FEW = 200  # texts of each file that are looked at
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
+MEASURED = {"characters_per_token", "embedding", "training"}
 STAND_IN = ["Хороший телефон, но батарея держит один день, жаль"]  # where no text is known
 
 
@@ -67,7 +75,7 @@ def read_texts(params: RunParams, run_dir: Path, most: int | None = None) -> Tex
     manifest, folder = read_manifest(run_dir, DATA), run_dir / DATA / "tables"
     if manifest and damage(run_dir / DATA, manifest.get("bytes", {})):
         manifest = None  # 01 says so and makes it again
-    if manifest and manifest["parameters"] == data.model_dump(mode="json"):
+    if manifest and _is_of(manifest, data):
         gold = pd.read_parquet(folder / "gold.parquet")
         lengths = tables.text_lengths(gold, folder / "corpus").groupby("table")["characters"]
         each = {name: rows.to_numpy() for name, rows in lengths}
@@ -77,6 +85,16 @@ def read_texts(params: RunParams, run_dir: Path, most: int | None = None) -> Tex
         train, none = int((gold["split"] == "train").sum()), np.empty(0, dtype=np.int64)
         return Texts(each["gold"], each.get("corpus", none), train, audited, sample, [], True)
     return _of_files(data, most)
+
+
+def _is_of(manifest: Manifest, data: Any) -> bool:
+    """Whether 01 was made with these parameters and of the files that are there now."""
+    if manifest["parameters"] != data.model_dump(mode="json"):
+        return False
+    try:
+        return manifest.get("external") == fingerprints.external(DATA, data)
+    except UserError:
+        return False
 
 
 def _of_files(data: Any, most: int | None) -> Texts:
@@ -92,11 +110,13 @@ def _of_files(data: Any, most: int | None) -> Texts:
         unknown.append(str(error))
     for portion in portions:
         source, start = portion.source, len(sample)
+        classes = source.classes
         if not isinstance(portion.part, Path):
             unknown.append(f"{source.name} ({portion.part}) is on the hub")
             continue
         for place, row in islice(portion.records(Path()), most):
-            labelled = sources.plain_label(row.get(source.label_column or "")) not in NOTHING
+            label = sources.plain_label(row.get(source.label_column or ""))
+            labelled = classes.get(label, None if label in NOTHING else label) is not None
             role, split = portion.place_of(labelled)
             if role == "unlabelled":
                 continue
@@ -121,19 +141,21 @@ def _of_files(data: Any, most: int | None) -> Texts:
 
 
 def configuration(params: RunParams) -> Any:
-    """Of the run's model, from transformers; None if it is not here and no hub can be asked."""
+    """Of the run's model, from transformers; None if it is not here and no hub can be asked, or
+    does not say what `lib.runs.plan` counts with."""
     from transformers import AutoConfig
 
     base: Any = params.steps[BASE]
     try:
         name = base.start_model or resolve(base.base_model)
-        return AutoConfig.from_pretrained(name, revision=base.base_revision)
+        config = AutoConfig.from_pretrained(name, revision=base.base_revision)
     except (OSError, ValueError):
         return None
+    return config if all(isinstance(getattr(config, size, None), int) for size in SIZES) else None
 
 
 def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, float]:
-    """Tokens per second in `training` and `embedding`, and `characters` of a token, measured once.
+    """MEASURED, measured once: characters of a token, tokens per second of embedding and training.
 
     Raises:
         UserError: the model cannot be loaded.
@@ -142,7 +164,7 @@ def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, fl
     on, model = hardware(step.precision, step.device), step.start_model or step.base_model
     key = f"{model}@{step.base_revision}, {step.max_tokens} tokens, {on}, {steps.machine()}"
     path = run_dir / CALIBRATION
-    known = read_json(path) if path.exists() else {}
+    known = _read(path)
     if key not in known:
         encoder = new_classifier(
             model,
@@ -152,7 +174,8 @@ def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, fl
             revision=step.base_revision,
         )
         ids = encoder.tokenize(sample)
-        whole = [(len(t), len(i) - 2) for t, i in zip(sample, ids, strict=True) if len(i) > 2]
+        both = [(len(text), len(row)) for text, row in zip(sample, ids, strict=True)]
+        whole = [(text, row - 2) for text, row in both if 2 < row < encoder.max_tokens]
         characters, tokens = np.sum(whole, 0) if whole else (CHARACTERS, 1)
         predictor = Predictor(encoder, **on)
         predictor(ids[:8])
@@ -161,12 +184,22 @@ def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, fl
         embedding = len(ids.ids) / (time.perf_counter() - started)
         encoder.model.get_input_embeddings().requires_grad_(not step.freeze_word_embeddings)
         known[key] = {
-            "characters": max(1.0, characters / tokens),
+            "characters_per_token": max(1.0, characters / tokens),
             "embedding": embedding,
             "training": _train(encoder, ids, **on),
         }
         write_json(path, known)
     return known[key]
+
+
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    """What was measured before; nothing where it is damaged, or not all there."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {key: e for key, e in entries if isinstance(e, dict) and e.keys() == MEASURED}
 
 
 def _train(encoder: Encoder, ids: Tokens, dtype: torch.dtype, device: torch.device) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,9 @@ def memory(
             kept += ATTENTION * config.num_attention_heads * length
         # with checkpoints a layer keeps its input, and one at a time has the rest
         each = 4 * hidden * depth + kept if step.gradient_checkpointing else depth * kept
+        # SDPA makes a bias of a local layer's mask, in each such layer, and autograd keeps it
+        local = 0 if on_cpu or _flash(size) else _local_layers(config)
+        each += size * longest * (min(local, 1) if step.gradient_checkpointing else local)
         fixed = ADAM * layers + (4 if step.freeze_word_embeddings else ADAM) * words
     else:
         budget = budget or (CPU_TOKENS_PER_BATCH if on_cpu else GPU_TOKENS_PER_BATCH)
@@ -90,6 +94,16 @@ def memory(
     host = PROCESS + 4 * (layers + words) + 1024 * config.vocab_size + count * per_text
     device = fixed + at_once * each
     return (0, host + device) if on_cpu else (device, host)
+
+
+def _local_layers(config: Any) -> int:
+    """How many layers attend to a window only."""
+    return (getattr(config, "layer_types", None) or []).count("sliding_attention")
+
+
+def _flash(size: int) -> bool:
+    """Whether flash attention is there for values of so many bytes (`attend_fast`)."""
+    return size < 4 and any(map(find_spec, ("flash_attn", "kernels")))
 
 
 def _batch(step: Any) -> int:
@@ -194,7 +208,8 @@ def describe(params: RunParams, chosen: list[str], run_dir: Path) -> str:
         model = getattr(params.steps[BASE], "base_model", None)
         notes.append(
             "not known: memory, and time of steps with a model: no configuration of "
-            f"{model!r} is on this machine, and no hub can be asked (base_model)"
+            f"{model!r} is on this machine, and no hub can be asked, or its architecture is not "
+            "known (base_model)"
         )
     else:
         speed = known.measure(params, run_dir, texts.sample or known.STAND_IN)
@@ -207,7 +222,9 @@ def describe(params: RunParams, chosen: list[str], run_dir: Path) -> str:
         seconds += SECONDS["map"] * min(getattr(step, "umap_points", 0), count)
         need = 0.0, PROCESS + PER_TEXT.get(name, 0) * count
         if name not in PER_TEXT:
-            tokens = texts.tokens(name, step.max_tokens, speed.get("characters", known.CHARACTERS))
+            tokens = texts.tokens(
+                name, step.max_tokens, speed.get("characters_per_token", known.CHARACTERS)
+            )
             mean = tokens.mean() if count else 0.0
             through = count * mean
             row["tokens"] = f"{through:,.0f}"
