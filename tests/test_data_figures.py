@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from lib.data import figures
+from lib.data import figures, tables
+from lib.runs import fingerprints
 from lib.style import COLORS
 
 
@@ -32,3 +35,12 @@ def test_lengths_have_one_line_for_each_table():
     axes = figures.length_histogram(lengths).axes[0]
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"gold", "corpus"}
     assert axes.get_xscale() == "log" and "characters" in axes.get_xlabel()
+
+
+def test_lengths_of_a_source_with_one_text(monkeypatch):
+    """Of one number there is no standard deviation."""
+    (cell,) = (c for c in fingerprints.code_cells("01_gold_data") if "text_lengths" in c)
+    lengths = pd.DataFrame({"table": "gold", "source": list("aab"), "characters": [3, 4, 9]})
+    monkeypatch.setattr(tables, "text_lengths", lambda *_: lengths)
+    exec(cell, values := {"tables": tables, "gold": None, "folder": Path()})
+    assert values["described"]["max"].tolist() == [4, 9]

@@ -92,6 +92,19 @@ def test_a_mapping_by_hand(tmp_path):
     assert "line 2, column label: unknown label 'плохо'" in message and "local_labels: {" in message
 
 
+def test_a_mapping_by_hand_is_read_as_labels_are(tmp_path):
+    write(tmp_path, "a_train.csv", ["1.0", "Плохо", "+2", "None", "null"])
+    by_hand = {"negative": [1.0, "ПЛОХО", "плохо"], "neutral": ["none", "2.0"], "positive": ["3"]}
+    assert "no gold text is positive; " in message_of(params_of(tmp_path, local_labels=by_hand))
+    by_hand = {"negative": [1.0, "ПЛОХО "], "neutral": ["None"], "positive": ["2,0"]}
+    found = labels_of(params_of(tmp_path, local_labels=by_hand))
+    classes = ["negative", "negative", "positive", "neutral", None]
+    assert found == dict(zip(["1", "Плохо", "2", "None", "null"], classes, strict=True))
+    by_hand = {"negative": [1], "positive": [2.0, "1.0"]}
+    given = params_of(tmp_path, local_labels=by_hand)
+    assert "local_labels: '1' in two classes" in message_of(given)
+
+
 @pytest.mark.parametrize("given", ["star", {"good": ["1"]}, {"negative": [1], "neutral": [1]}, 5])
 def test_what_is_no_mapping(given):
     with pytest.raises(ValueError, match="local_labels"):

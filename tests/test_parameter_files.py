@@ -65,6 +65,8 @@ def test_the_full_configuration_names_every_data_set():
         ({"05_metric_learning": {"lambda_metric": 0.1}}, ["a valid list, got 0.1"]),
         ({"lambda_metric": [0.5, 0.5]}, ["05_metric_learning.lambda_metric: holds a value twice"]),
         ({"04_cluster_purity": [1]}, ["04_cluster_purity: expected `name: value` lines, got [1]"]),
+        ({"local_labels": {"negative": [False]}}, ["local_labels: YAML reads yes, no, "]),
+        ({"local_labels": {"neutral": [None]}}, ["null as no text; quote them"]),
         ({"run": "../x"}, ["run: '../x' is not a folder name"]),
     ],
     ids=str,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 import zipfile
 from itertools import islice
 
@@ -308,6 +309,11 @@ def test_json_array_in_pieces(tmp_path, monkeypatch):
     assert "row 50: not readable as JSON" in message_of(path)
     path.write_text('[{"text": "да", "label": ""}, 5]', encoding="utf-8")
     assert "row 2: expected an object" in message_of(path)
+    two = '[{"text": "да", "label": ""}]' + " " * 20_000
+    path.write_text(two, encoding="utf-8")
+    assert values(path) == [("да", "")]
+    path.write_text(two * 2, encoding="utf-8")
+    assert "a.json, row 2: the array ends before it, but the file goes on" in message_of(path)
     path.write_text('{"text": "да", "label": ""}\n' * 2, encoding="utf-8")  # they are common, too
     assert values(path) == [("да", "")] * 2
 
@@ -365,6 +371,16 @@ def test_file_names(name, extension, stem, readable):
     assert readers.extension(name) == extension
     assert readers.stem(name) == stem
     assert readers.is_readable(name) == readable
+
+
+def test_an_array_in_one_line_is_not_read_whole(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[" + '{"text": "да", "label": ""},' * 100_000, encoding="utf-8")
+    tracemalloc.start()
+    assert next(readers.read(path, ["text"]))[1]["text"] == "да"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 2
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl.gz"])

@@ -153,6 +153,13 @@ def test_a_data_set_without_a_revision_is_read_at_one_commit(hub, tmp_path, monk
     assert sources.fingerprint(params_of(name))[name] == f"{REGISTRY[name].hub_id}@newest"
 
 
+@pytest.mark.parametrize("content", ["null", "[]", "{"])
+def test_damaged_commits_are_no_matter_of_the_network(tmp_path, content):
+    (tmp_path / "commits.json").write_text(content)
+    with pytest.raises(UserError, match=r"commits\.json is damaged; remove it, and the newest"):
+        rows_of(params_of("clapai_multilingual"), tmp_path / "commits.json")
+
+
 def test_a_commit_that_cannot_be_asked_for():
     """The tests run with HF_HUB_OFFLINE=1."""
     with pytest.raises(UserError, match=r"cannot read clapAI/.*HF_HUB_OFFLINE, use local"):

@@ -40,6 +40,8 @@ def test_step_choice(first, last, only, expected):
         (("05", "03", None), "comes after"),
         (("02", None, "03"), "--only"),
         ((None, None, "7"), "no step '7'"),
+        (("appendix_s", None, None), "--only appendix_spaces, or --app"),
+        ((None, "appendix_s", None), "--only appendix_spaces, or --app"),
     ],
 )
 def test_wrong_step_choice_names_the_nearest(choice, named):
@@ -103,6 +105,32 @@ def test_a_hub_model_is_pinned_once(tmp_path, monkeypatch):
     assert files.read_json(tmp_path / runner.REVISIONS) == {"jhu-clsp/mmBERT-base": "first"}
     named = parameter_files.load(FULL, ["base_revision=mine"])
     assert runner.with_revisions(named, chosen, tmp_path) == named
+
+
+@pytest.mark.parametrize("content", ["null", "[]", "{"])
+def test_damaged_files_of_a_run(tmp_path, monkeypatch, content):
+    run, name = parameter_files.load(FULL), "01_gold_data"
+    (tmp_path / runner.REVISIONS).write_text(content)
+    with pytest.raises(UserError, match=r"revisions\.json is damaged; remove it"):
+        runner.with_revisions(run, list(STEPS), tmp_path)
+    path = artefacts.executed_notebook(tmp_path, name)
+    files.write_text(path, content)
+    monkeypatch.setattr(runner.steps, "is_current", lambda *_: True)
+    assert not runner.is_done(name, tmp_path, run.steps[name])
+
+
+@pytest.mark.parametrize("digest", ["now", "before"])
+def test_figures_of_earlier_artefacts_are_said_to_be_that(tmp_path, capsys, digest):
+    about = {"inputs": {}, "outputs": {"tables/gold.parquet": "now"}}
+    files.write_json(tmp_path / "01_gold_data" / "manifest.json", about)
+    read = files.digest({"tables/gold.parquet": digest})
+    about = {"inputs": {"01_gold_data/tables/gold.parquet": read}}
+    files.write_json(tmp_path / "06_final_eval" / "manifest.json", about)
+    row = {"name": "macro_f1", "dataset": "gold", "split": "test", "texts": 9, "model": "base"}
+    files.write_json(tmp_path / "06_final_eval" / "metrics.json", [row | {"value": 0.5}])
+    runner.print_summary(tmp_path, tmp_path, 1)
+    printed = capsys.readouterr().out
+    assert "0.500" in printed and ("out of date: 06" in printed) == (digest == "before")
 
 
 def test_without_a_hub_the_full_configuration_says_what_to_do(tmp_path, capsys):

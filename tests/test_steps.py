@@ -159,7 +159,7 @@ def truncate(path):
 
 
 @pytest.mark.parametrize("file", ["model/result.json", ".parts/model.json"])
-@pytest.mark.parametrize("harm", [truncate, Path.unlink])
+@pytest.mark.parametrize("harm", [truncate, Path.unlink, lambda path: path.write_text("null")])
 def test_a_part_that_is_not_whole_is_made_again(tmp_path, function, caplog, file, harm):
     step = steps.open_step(ONE, tmp_path, SAMPLE)
     step.make("model", function, epochs=3)
@@ -183,6 +183,23 @@ def test_a_step_with_a_cut_file_is_not_current(tmp_path, caplog, file):
     assert steps.is_current(ONE, tmp_path, SAMPLE)
 
 
+@pytest.mark.parametrize("content", ["null", "[]", "{}", "{"])
+def test_damaged_records_count_as_not_there(tmp_path, function, content):
+    def step():
+        return steps.open_step(ONE, tmp_path, SAMPLE)
+
+    step().make("model", function, epochs=3)
+    (step().folder / ".parts" / "model.json").write_text(content)
+    step().make("model", function, epochs=3)
+    assert function.calls == 2
+    complete(ONE, tmp_path)
+    for name in (artefacts.MANIFEST, artefacts.METRICS):
+        (tmp_path / ONE / name).write_text(content)
+    assert not steps.is_current(ONE, tmp_path, SAMPLE)
+    assert content == "{}" or artefacts.read_manifest(tmp_path, ONE) is None
+    assert artefacts.read_metrics(tmp_path, ONE) == []
+
+
 def test_a_run_beside_that_is_replaced_meanwhile_is_not_taken(tmp_path, function, monkeypatch):
     """Between the look at its part and the linking, it gets another one in its place."""
     beside = steps.open_step(ONE, tmp_path / "a", SAMPLE)
@@ -195,6 +212,24 @@ def test_a_run_beside_that_is_replaced_meanwhile_is_not_taken(tmp_path, function
 
     monkeypatch.setattr(files, "link_tree", replaced)
     folder = steps.open_step(ONE, tmp_path / "b", SAMPLE).make("model", function, epochs=3)
+    assert json.loads((folder / "result.json").read_text()) == {"epochs": 3}
+
+
+def test_an_interrupted_link_leaves_no_record_of_other_files(tmp_path, monkeypatch):
+    """A part that was here before is not taken to be what the link has put in its place."""
+    link = files.link_tree
+
+    def killed(source, target):
+        link(source, target)
+        raise KeyboardInterrupt
+
+    step = steps.open_step(ONE, tmp_path / "a", SAMPLE)
+    step.make("model", Function(), epochs=3)
+    steps.open_step(ONE, tmp_path / "b", SAMPLE).make("model", Function(), epochs=4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "link_tree", killed)
+        step.make("model", Function(), epochs=4)
+    folder = step.make("model", Function(), epochs=3)
     assert json.loads((folder / "result.json").read_text()) == {"epochs": 3}
 
 
@@ -251,6 +286,7 @@ def test_force_makes_all_parts_again(tmp_path, function):
     step = steps.open_step(ONE, tmp_path / "b", SAMPLE)
     step.make("model", function, epochs=3)
     assert function.calls == 2
+    steps.force(ONE, tmp_path / "b")  # the same command, after an interruption
     step.make("model", function, epochs=3)
     step.finish([], "done")
     assert function.calls == 2

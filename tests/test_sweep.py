@@ -222,6 +222,23 @@ def test_means_over_seeds(compared, tmp_path, capsys):
     assert "all audit texts" in printed and f"{row['macro_f1']:.3f} [" in printed
 
 
+@pytest.mark.parametrize("lacking", [["б"], ["а", "б"]])
+def test_sources_that_the_reference_lacks_are_in_no_difference(
+    compared, tmp_path, monkeypatch, lacking
+):
+    def predictions(point, _, measure):
+        frame = made_up(point, measure).drop_duplicates("text_id")
+        return frame[~frame["source"].isin(lacking) | (point.variant == "full")]
+
+    monkeypatch.setattr(sweep, "predictions", predictions)
+    sweep.write(compared, tmp_path)
+    table = pd.read_csv(tmp_path / "seeds.csv").set_index(["variant", "dataset"]).loc["full"]
+    mean, known = table.loc["mean over other domains"], table.loc[["а", "б"], "macro_f1"]
+    assert mean["macro_f1"] == pytest.approx(known.mean(), abs=1e-5)
+    assert mean["difference"] == pytest.approx(table.loc["а", "difference"], nan_ok=True)
+    assert np.isnan(mean["difference"]) == (len(lacking) == 2)
+
+
 def test_interval_over_texts_of_a_mean_over_seeds(compared, tmp_path):
     """Against a bootstrap that draws the texts themselves, the same ones for all seeds."""
     sweep.write(compared, tmp_path)

@@ -7,13 +7,10 @@ everything that it read from earlier steps (`inputs`).
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
-from lib.files import digest, read_json
-
-log = logging.getLogger(__name__)
+from lib.files import digest, read_record
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
@@ -24,30 +21,24 @@ Manifest = dict[str, Any]
 
 def read_manifest(run_dir: Path, step: str) -> Manifest | None:
     """The manifest of a complete step, None if the step is not complete or its manifest damaged."""
-    path = Path(run_dir) / step / MANIFEST
-    try:
-        return read_json(path) if path.exists() else None
-    except ValueError as error:
-        log.warning("%s is damaged (%s): the step counts as not complete", path, error)
-        return None
+    return read_record(Path(run_dir) / step / MANIFEST, dict)
 
 
 def read_metrics(run_dir: Path, step: str) -> list[dict[str, Any]]:
     """The figures of a complete step: name, value, dataset, split, texts, maybe low and high."""
-    path = Path(run_dir) / step / METRICS
-    return read_json(path) if path.exists() else []
+    return read_record(Path(run_dir) / step / METRICS, list) or []
 
 
 def output_digest(manifest: Manifest, file: str) -> str:
     """One digest for a file or folder that a step wrote; that of nothing if it is not there."""
-    outputs = manifest["outputs"].items()
+    outputs = manifest.get("outputs", {}).items()
     return digest({f: d for f, d in outputs if f == file or f.startswith(f"{file}/")})
 
 
 def changed_inputs(run_dir: Path, manifest: Manifest) -> list[str]:
     """What a step read of earlier steps that the run no longer holds, as `step/file`, sorted."""
     changed = []
-    for name, recorded in manifest["inputs"].items():
+    for name, recorded in manifest.get("inputs", {}).items():
         step, _, file = name.partition("/")
         upstream = read_manifest(run_dir, step)
         if upstream is None or output_digest(upstream, file) != recorded:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+
+from lib.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Kind = TypeVar("Kind")
 
 FORMULA = r"^\s*[=+\-@＝＋－＠]|^[\t\r\n]"  # the wide forms count in East Asian settings
 NEUTRALISED = rf"^'(?={FORMULA.replace('^', '')})"
@@ -109,6 +116,38 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_record(path: Path, kind: type[Kind]) -> Kind | None:
+    """Read a JSON file of what can be made again: a dict or a list, as `kind` says.
+
+    Returns:
+        None if it is not there, or damaged, which the log says.
+    """
+    if not path.exists():
+        return None
+    try:
+        if isinstance(found := read_json(path), kind):
+            return found
+        reason = f"expected a {kind.__name__}, found {json.dumps(found)[:20]}"
+    except ValueError as error:
+        reason = str(error)
+    log.warning("%s is damaged (%s): it counts as not there", path, reason)
+    return None
+
+
+def read_commits(path: Path) -> dict[str, str]:
+    """Read a JSON file of name on the hub -> commit; empty if it is not there.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return {**read_json(path)} if path.exists() else {}
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged; remove it, and the newest revision is taken"
+        ) from error
 
 
 def digest(value: Any) -> str:

@@ -54,7 +54,10 @@ def _labels(value: Any) -> str | dict[str, list[str]]:
         raise ValueError(f"expected {names} or a mapping{nearest(value, LABEL_CHOICES)}")
     if not isinstance(value, dict) or not set(value) <= set(CLASSES):
         raise ValueError(f"expected a mapping of {', '.join(CLASSES)} to lists of labels")
-    found = {k: [str(one) for one in (v if isinstance(v, list) else [v])] for k, v in value.items()}
+    given = {k: v if isinstance(v, list) else [v] for k, v in value.items()}
+    if any(one is None or isinstance(one, bool) for labels in given.values() for one in labels):
+        raise ValueError("YAML reads yes, no, on, off, true, false and null as no text; quote them")
+    found = {name: [str(one) for one in labels] for name, labels in given.items()}
     _all_different([label for labels in found.values() for label in labels])
     return found
 

@@ -33,7 +33,7 @@ from lib.data.gold import RANKS, build_gold
 from lib.data.sources import fingerprint
 from lib.data.tables import GOLD_COLUMNS, write_corpus
 from lib.errors import UserError
-from lib.files import read_json, write_json, write_parquet
+from lib.files import read_commits, write_json, write_parquet
 from lib.parameters import GoldDataParams
 
 SUMMARY, WORK = "prepared.json", "work"
@@ -71,7 +71,7 @@ def prepare(folder: Path, *, parameters: dict[str, Any], contents: dict[str, str
         write_parquet(folder / "gold.parquet", gold[GOLD_COLUMNS])
         fates = corpus_fates(gold, signatures[gold.index], parts, params)
         counts = count(_write_corpus(folder / "corpus", parts, gold_fates.to_numpy(), fates))
-        for hub_id, commit in (read_json(commits) if commits.exists() else {}).items():
+        for hub_id, commit in read_commits(commits).items():
             known = {f"{hub_id}@newest": f"{hub_id}@{commit}"}
             contents = {name: known.get(value, value) for name, value in contents.items()}
         write_json(folder / SUMMARY, {"counts": counts, "contents": contents, "notes": notes})

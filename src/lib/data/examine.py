@@ -98,8 +98,10 @@ def _look(portion: Portion, most: int | None) -> _Look:
         if source.label_column in row:
             look.labels.setdefault(plain_label(row[source.label_column]), place)
     look.whole = next(rows, None) is None
+    choices = [classes_of(labels) for labels in source.label_choices.values()]
     for nothing in NOTHING:
-        look.labels.pop(nothing, None)
+        if not any(classes.get(nothing) for classes in choices):
+            look.labels.pop(nothing, None)
     return look
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from lib.data.readers import Rows, check_columns
 from lib.data.registry import Source
 from lib.errors import UserError
-from lib.files import read_json, write_json
+from lib.files import read_commits, write_json
 
 
 def read(source: Source, split: str, commits: Path) -> Rows:
@@ -46,10 +46,12 @@ def commit(source: Source, commits: Path) -> str:
     Args:
         commits: JSON file of those asked for, hub id -> commit: all splits are read at one commit,
             also after an interruption.
+    Raises:
+        UserError: that file is damaged.
     """
     if source.revision:
         return source.revision
-    known = read_json(commits) if commits.exists() else {}
+    known = read_commits(commits)
     if source.hub_id not in known:
         from huggingface_hub import HfApi
 

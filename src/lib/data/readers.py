@@ -158,7 +158,8 @@ def _rows(
     written = detect(path, needed, file_format)
     if kind == "json":
         with opened(path, written.encoding) as file:
-            if next(filter(None, (line.strip() for line in file)), "").startswith("["):
+            blocks = iter(lambda: file.read(BLOCK), "")  # its first line may be all of it
+            if next(filter(None, map(str.lstrip, blocks)), "").startswith("["):
                 return _json_array(path, needed, written)
     if kind in ("json", "jsonl"):
         return _json_lines(path, needed, written)
@@ -295,6 +296,12 @@ def _json_array(path: Path, needed: Sequence[str], written: Format) -> Iterator[
                 start += 1
             place = f"{path}, row {number}"
             if text.startswith("]", start):
+                rest = itertools.chain([text[start + 1 :]], iter(lambda: file.read(BLOCK), ""))
+                if any(map(str.strip, rest)):
+                    raise UserError(
+                        f"{place}: the array ends before it, but the file goes on; write one array "
+                        "of all rows, or one object per line"
+                    )
                 return
             try:
                 content, end = decoder.raw_decode(text, start)

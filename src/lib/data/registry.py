@@ -5,6 +5,7 @@ Only the entries that a run uses count for its fingerprint, so a new one repeats
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 NOTHING = ("", "nan", "none", "null")
 """No label, in the user's own files."""
 Labels = dict[Literal["negative", "neutral", "positive", "none"], tuple[str, ...]]
+_WHOLE = re.compile(r"([-+]?\d+)(?:[.,]0+)?")  # 5.0: a spreadsheet's or a data frame's way
 
 
 class Source(BaseModel):
@@ -77,7 +79,8 @@ def configured(params: GoldDataParams) -> list[Source]:
     """The entries that a run uses, in its order, with its labels.
 
     Raises:
-        UserError: an unknown source, or one that is listed twice.
+        UserError: an unknown source, or one that is listed twice; a label that the mapping of the
+            user's own files has in two classes.
     """
     found = []
     for name in params.sources:
@@ -102,10 +105,31 @@ def classes_of(labels: Labels) -> dict[str, str | None]:
     }
 
 
+def plain_label(value: Any) -> str:
+    """An original label as mappings have it: in lower case, 5.0 as 5, the minus sign of ASCII."""
+    key = "" if value is None else str(value).strip().lower().replace("\u2212", "-")
+    whole = _WHOLE.fullmatch(key)
+    return whole[1].removeprefix("+") if whole else key
+
+
+def _by_hand(given: dict[Any, list[str]]) -> Labels:
+    """The labels of a mapping by hand as `plain_label` has those of the files."""
+    found = {name: tuple({plain_label(one): None for one in given[name]}) for name in given}
+    every = [label for labels in found.values() for label in labels]
+    if twice := sorted({label for label in every if every.count(label) > 1}):
+        raise UserError(
+            f"01_gold_data.local_labels: {', '.join(map(repr, twice))} in two classes; case does "
+            "not count, and 1.0 is 1"
+        )
+    return found
+
+
 def _local(entry: Source, params: GoldDataParams) -> Source:
     """The entry of the user's own files, as the parameters say that they are."""
     given = params.local_labels
-    known: dict[str, Any] = {"mapping": given} if isinstance(given, dict) else entry.label_choices
+    known: dict[str, Any] = (
+        {"mapping": _by_hand(given)} if isinstance(given, dict) else entry.label_choices
+    )
     choices = {
         name: labels | {"none": (*NOTHING, *labels.get("none", ()))}
         for name, labels in known.items()

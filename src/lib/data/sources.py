@@ -16,7 +16,7 @@ from typing import Any
 from lib.data import hub, readers
 from lib.data.cleaning import clean
 from lib.data.encodings import unpacked
-from lib.data.registry import NOTHING, ROLES, Role, Source, configured
+from lib.data.registry import NOTHING, ROLES, Role, Source, configured, plain_label
 from lib.data.spreadsheets import split_sheet, workbook
 from lib.errors import UserError
 from lib.files import digest, file_digest
@@ -31,7 +31,6 @@ SAMPLE_FILES: list[tuple[Path, Role]] = [
     (SAMPLE_DIR / "corpus.csv", "corpus"),
 ]
 Row = tuple[str | None, ...]
-_WHOLE = re.compile(r"([-+]?\d+)(?:[.,]0+)?")  # 5.0: a spreadsheet's or a data frame's way
 MOST_NAMES = 20  # of files in a message
 
 
@@ -271,13 +270,6 @@ def _given(row: dict[str, Any], column: str) -> str:
     """What a row says in a column that not every file has; empty if it says nothing."""
     value = row.get(column)
     return "" if value is None else clean(str(value))
-
-
-def plain_label(value: Any) -> str:
-    """An original label as mappings have it: in lower case, 5.0 as 5, the minus sign of ASCII."""
-    key = "" if value is None else str(value).strip().lower().replace("\u2212", "-")
-    whole = _WHOLE.fullmatch(key)
-    return whole[1].removeprefix("+") if whole else key
 
 
 def _label(

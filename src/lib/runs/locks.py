@@ -50,8 +50,8 @@ def _refuse_others(run_dir: Path, owner: Path) -> None:
     The host counts, too: each container begins to number its processes anew.
     """
     holder = {"pid": 0, "host": "", "what": "starting"}
-    with contextlib.suppress(OSError, ValueError):
-        holder = files.read_json(owner)
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        holder |= files.read_json(owner)
     if holder["host"] == platform.node() and holder["pid"] in (os.getpid(), os.getppid()):
         return
     raise UserError(

@@ -19,7 +19,7 @@ from lib.errors import DISK_FULL, UserError
 from lib.metrics import table
 from lib.models import encoder
 from lib.parameters import APPENDICES, STEPS, StepParams
-from lib.reports import front, report
+from lib.reports import chapters, front, report
 from lib.runs import fingerprints, steps
 from lib.runs import plan as plans
 from lib.runs.locks import lock
@@ -91,6 +91,9 @@ def choose_steps(first: str | None, last: str | None, only: str | None) -> list[
         if first or last:
             raise UserError("--only cannot be combined with --from or --to")
         return [find_step(only)]
+    for name in map(find_step, filter(None, (first, last))):
+        if name in APPENDICES:
+            raise UserError(f"{name} is an appendix: take --only {name}, or --appendix for all")
     names = list(STEPS)
     begin = names.index(find_step(first)) if first else 0
     end = names.index(find_step(last)) if last else len(names) - 1
@@ -133,9 +136,12 @@ def with_revisions(params: RunParams, chosen: list[str], run_dir: Path) -> RunPa
     """Hub models that no revision is named for, pinned to what the hub had at the run's first use.
 
     The commits are kept in revisions.json, so that a run never changes its model on the way.
+
+    Raises:
+        UserError: that file is damaged.
     """
     path = run_dir / REVISIONS
-    known = files.read_json(path) if path.exists() else {}
+    known = files.read_commits(path)
     changed = dict(params.steps)
     for name in chosen:
         step = params.steps[name]
@@ -175,11 +181,7 @@ def is_done(name: str, run_dir: Path, params: StepParams) -> bool:
     path = executed_notebook(run_dir, name)
     if not path.exists() or not steps.is_current(name, run_dir, params):
         return False
-    try:
-        shown = files.read_json(path)["metadata"].get("manifest")
-    except ValueError:
-        log.warning("%s is damaged; %s makes it again", path, name)
-        return False
+    shown = (files.read_record(path, dict) or {}).get("metadata", {}).get("manifest")
     return shown == files.digest(read_manifest(run_dir, name))
 
 
@@ -254,5 +256,7 @@ def print_summary(run_dir: Path, page: Path, seconds: float) -> None:
     """Print the figures of the run, and where the report is."""
     rows = read_metrics(run_dir, "06_final_eval")
     if rows:
+        if any(c.stale for c in chapters.read(run_dir) if c.name == "06_final_eval"):
+            print("\nout of date: 06, and so these figures, come from earlier artefacts")
         print("\n" + table(front.headline(rows), "dataset", "split", "texts").to_string())
     print(f"\n{seconds:.0f} s in all. Report: {page}")

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 NEW = ".new"
 PARTS = ".parts"
 FORCE = ".force"
+RECORDED = {"outputs", "seconds", "bytes"}  # of a part, besides what it was made from
 
 
 class _OneProcess:
@@ -201,32 +202,29 @@ class Step:
             with contextlib.suppress(OSError):  # another run may replace its step meanwhile
                 if not self._has(folder, name, fingerprint):
                     continue
+                record = self.folder / PARTS / f"{name}.json"
+                record.unlink(missing_ok=True)  # it is of the files that are replaced now
                 files.link_tree(folder / name, self.folder / name)
                 part = self._read_part(folder, name)
-                if part["fingerprint"] == fingerprint and self._is_whole(self.folder / name, part):
-                    files.write_json(self.folder / PARTS / f"{name}.json", part)
+                if self._is_whole(self.folder / name, part, fingerprint):
+                    files.write_json(record, part)
                     return True
         return False
 
     def _has(self, folder: Path, name: str, fingerprint: str) -> bool:
-        record = folder / PARTS / f"{name}.json"
-        if not record.exists():
-            return False
-        try:
-            part = self._read_part(folder, name)
-        except ValueError:
-            log.warning("%s is damaged; %s is made again", record, name)
-            return False
-        return part["fingerprint"] == fingerprint and self._is_whole(folder / name, part)
+        return self._is_whole(folder / name, self._read_part(folder, name), fingerprint)
 
-    def _is_whole(self, folder: Path, part: dict[str, Any]) -> bool:
-        """Whether nobody has removed a file of a part, as one does to free space, or cut it."""
+    def _is_whole(self, folder: Path, part: dict[str, Any], fingerprint: str) -> bool:
+        """Whether a part is this one, and nobody has removed a file, as one does to free space, or
+        cut it."""
+        if part.get("fingerprint") != fingerprint or not part.keys() >= RECORDED:
+            return False
         if found := files.damage(folder, part["bytes"]):
             log.warning("%s; it is made again", found)
         return not found
 
     def _read_part(self, folder: Path, name: str) -> dict[str, Any]:
-        return files.read_json(folder / PARTS / f"{name}.json")
+        return files.read_record(folder / PARTS / f"{name}.json", dict) or {}
 
     def _put(
         self, name: str, made: Path, fingerprint: str, identity: dict[str, Any], seconds: float
@@ -313,8 +311,13 @@ def last_result(name: str, run_dir: Path | str) -> str:
 
 
 def force(name: str, run_dir: Path) -> None:
-    """Let the next execution of a step make all its parts anew."""
+    """Let the next execution of a step make all its parts anew.
+
+    Those that an interrupted execution has made so stay: the same command goes on.
+    """
     folder = Path(run_dir) / NEW / name
+    if (folder / FORCE).exists():
+        return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / FORCE).touch()
@@ -335,7 +338,7 @@ def is_current(name: str, run_dir: Path, params: StepParams) -> bool:
     manifest = read_manifest(run_dir, name)
     if manifest is None or changed_inputs(run_dir, manifest):
         return False
-    if any(manifest[key] != value for key, value in identity(name, params).items()):
+    if any(manifest.get(key) != value for key, value in identity(name, params).items()):
         return False
     if found := files.damage(Path(run_dir) / name, manifest.get("bytes", {})):
         log.warning("%s; %s makes it again", found, name)

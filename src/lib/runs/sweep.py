@@ -259,14 +259,15 @@ def summary(texts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     Args:
         texts: of `collect`.
     Returns:
-        keys, dataset (also DOMAINS: the mean over the sources of audit texts), split, seeds
-        (number), kept_share, texts, and for each of STATISTICS its mean
-        with _low and _high over seeds (NaN with one) and _texts_low and _texts_high over texts.
+        keys, dataset (also DOMAINS: the mean over the sources of audit texts that all points
+        have; of a difference, over those that all points share with their reference, NaN without
+        any), split, seeds (number), kept_share, texts, and for each of STATISTICS its mean with
+        _low and _high over seeds (NaN with one) and _texts_low and _texts_high over texts.
     """
     cells = [(cell, [part]) for cell, part in texts.groupby([*keys, *DATA], sort=False)]
     of_source = texts["split"].str.startswith("audit") & (texts["dataset"] != ALL_AUDIT)
     for cell, part in texts[of_source].groupby([*keys, "split"], sort=False):
-        sizes = part.groupby(["dataset", "point"]).size().groupby("dataset").min()
+        sizes = part.groupby(["dataset", "point"]).size().unstack(fill_value=0).min(axis="columns")
         large = sizes.index[sizes >= LEAST_TEXTS]
         if len(large):
             parts = [part[part["dataset"] == source] for source in large]
@@ -279,7 +280,13 @@ def summary(texts: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         row["texts"] = sum(map(len, parts)) / len(points)
         for name, statistic in STATISTICS.items():
             paired = [p.dropna(subset="reference") if name == "difference" else p for p in parts]
-            found = np.mean([over_texts(p, statistic, i) for i, p in enumerate(paired)], axis=0)
+            count = pd.concat(paired)["point"].nunique()
+            each = [
+                over_texts(p, statistic, i)
+                for i, p in enumerate(paired)
+                if p["point"].nunique() == count
+            ]
+            found = np.mean(each, axis=0) if each else np.empty((0, 1 + SAMPLES))
             columns = (name, f"{name}_low", f"{name}_high")
             row |= dict(zip(columns, metrics.t_interval(found[:, 0]), strict=True))
             ends = np.quantile(found[:, 1:].mean(0), [0.025, 0.975]) if len(found) else [np.nan] * 2
