@@ -94,10 +94,10 @@ def test_candidates_and_the_choice_among_them(files, tmp_path, monkeypatch):
         found[name] = history["validation_macro_f1"].max()
     chosen = tmp_path / "chosen"
     chosen.mkdir()
-    mends = {"calibrate": True, "decision_bias": False, "tokens_per_batch": 100}
+    mends = {"calibrate": True, "decision_bias": False, "tokens_per_batch": 30}
     tokens = predicted_tokens(monkeypatch)
     final.choose(chosen, candidates=folders, gold=files["gold"], **mends, **ON)
-    assert 50 < max(tokens) <= 100
+    assert max(tokens) <= 30  # without the bound 40
     about = pd.read_json(chosen / "training.json", typ="series")
     best = max(found, key=found.get)
     assert about["lambda_metric"] == float(best) and 0.5 <= about["temperature"] <= 10

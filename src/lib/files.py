@@ -136,7 +136,7 @@ def read_record(path: Path, kind: type[Kind]) -> Kind | None:
     return None
 
 
-def read_commits(path: Path) -> dict[str, str]:
+def read_commits(path: Path) -> dict[str, Any]:
     """Read a JSON file of name on the hub -> commit; empty if it is not there.
 
     Raises:
