@@ -31,7 +31,7 @@ TABLES = ("test", "validation", "audit", "audit validation", "heldout")
 ALL_AUDIT, DOMAINS = "all audit texts", "mean over other domains"
 WHOLE_SETS = ("gold", ALL_AUDIT, DOMAINS)
 LEAST_TEXTS = 50  # of a source, to count in the mean over domains
-MOST_TEXTS = 500  # of each source and split, for one of many models
+MOST_TEXTS = 2500  # of each source and split, for one of many models
 COLUMNS = ["text_id", "text", "source", "label"]
 
 
