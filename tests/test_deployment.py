@@ -128,21 +128,6 @@ def test_the_head_stays_in_float(exported):
     assert not set(row["in_float"]) & set(head)
 
 
-def test_the_vocabulary_is_that_of_train_and_corpus(run_dir, tmp_path, monkeypatch):
-    def counted(_, texts):
-        raise UserError(json.dumps(list(texts)))
-
-    monkeypatch.setattr(deployment.vocabulary, "count_tokens", counted)
-    with pytest.raises(UserError) as found:
-        deployment.export(run_dir, tmp_path / "model")
-    tables = run_dir / "01_gold_data" / "tables"
-    gold, corpus = (pd.read_parquet(tables / name) for name in ("gold.parquet", "corpus"))
-    train = gold[gold["split"] == "train"]
-    assert json.loads(str(found.value)) == [*train["text"], *corpus["text"]]
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("test_loses", "written"), [(0.005, True), (0.5, False)])
 def test_the_layers_in_float_are_chosen_by_validation(tmp_path, monkeypatch, test_loses, written):
     """The first level would do on test, the second does on validation."""
     loses = {"validation": [0.5, 0.0, 0.0], "test": [0.0, test_loses, 0.0]}

@@ -101,9 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="new directory; or model in the run"
     )
     export.add_argument(
-        "--keep-vocabulary",
-        action="store_true",
-        help="also tokens that no train or corpus text has",
+        "--keep-vocabulary", action="store_true", help="also tokens that no text of the run has"
     )
     export.add_argument(
         "--max-loss",
