@@ -81,3 +81,17 @@ def test_the_table_of_many_domains_holds_what_the_csv_file_holds():
         paired += ["difference_low", "difference_high"]
         expected += found.loc[("d_purity", dataset), paired].tolist()
         assert numbers(" ".join(row[2:])) == pytest.approx(expected, abs=0.00051), dataset
+
+
+def test_the_table_of_easy_questions_holds_what_the_csv_file_holds():
+    rows = pd.read_csv(RESULTS / "domains" / "inflation.csv")
+    means = rows.groupby(["dataset", "model"])["macro_f1"].mean()
+    names = {
+        "gold validation": "gold",
+        "a random share": "training mix",
+        "pseudo": "pseudo-labelled",
+    }
+    for begin, dataset in names.items():
+        (row,) = [row for row in table_rows("README.md") if row[0].startswith(begin)]
+        expected = [means[dataset, model] for model in ("base", "final")]
+        assert numbers(" ".join(row[2:])) == pytest.approx(expected, abs=0.00051)
