@@ -111,6 +111,7 @@ def test_what_was_measured_is_written(run_dir, exported):
     readme = (exported / "README.md").read_text(encoding="utf-8")
     assert readme.startswith("---\nlanguage: ru\n") and "| ONNX int8 | " in readme
     assert str(run_dir) not in readme and "{{" not in readme
+    assert "- Final model: 9 steps on gold and on pseudo-labelled corpus texts.\n" in readme
     weights = deployment.size(run_dir / "05_metric_learning" / "model")
     assert deployment.size(exported) <= weights
     assert not list(exported.glob("*.parquet"))
@@ -128,6 +129,7 @@ def test_the_head_stays_in_float(exported):
     assert not set(row["in_float"]) & set(head)
 
 
+@pytest.mark.parametrize(("test_loses", "written"), [(0.005, True), (0.5, False)])
 def test_the_layers_in_float_are_chosen_by_validation(tmp_path, monkeypatch, test_loses, written):
     """The first level would do on test, the second does on validation."""
     loses = {"validation": [0.5, 0.0, 0.0], "test": [0.0, test_loses, 0.0]}
