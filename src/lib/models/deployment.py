@@ -112,7 +112,7 @@ def write_onnx(
 
     Args:
         texts: gold test texts, which measure; validation: by these layers are chosen.
-        original: `measured` on `texts` before.
+        original: `measured` on `texts`, before the vocabulary was cut.
     Returns:
         What was measured of each on `texts`.
     Raises:

@@ -18,7 +18,7 @@ from lib.artefacts import Manifest, read_manifest
 from lib.data import sources, tables
 from lib.data.registry import NOTHING
 from lib.errors import UserError
-from lib.files import damage, read_json, write_json
+from lib.files import damage, read_record, write_json
 from lib.models.batching import Tokens
 from lib.models.classifier import classify
 from lib.models.encoder import Encoder, hardware, new_classifier, resolve
@@ -194,11 +194,7 @@ def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, fl
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
     """What was measured before; nothing where it is damaged, or not all there."""
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    entries = found.items() if isinstance(found, dict) else ()
+    entries = (read_record(path, dict) or {}).items()
     return {key: e for key, e in entries if isinstance(e, dict) and e.keys() == MEASURED}
 
 
