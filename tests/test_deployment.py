@@ -117,6 +117,16 @@ def test_what_was_measured_is_written(run_dir, exported):
     assert not list(exported.glob("*.parquet"))
 
 
+def test_the_vocabulary_knows_no_test_text(run_dir):
+    tables = run_dir / "01_gold_data" / "tables"
+    seen = set(deployment.texts_before_test(tables / "gold.parquet", tables / "corpus"))
+    gold = pd.read_parquet(tables / "gold.parquet")
+    test = gold["split"] == "test"
+    corpus = pd.read_parquet(tables / "corpus")["text"]
+    assert seen == {*gold["text"][~test], *corpus}
+    assert not {*gold["text"][test]} <= seen
+
+
 def test_the_head_stays_in_float(exported):
     model = load_classifier(exported).model
     nodes = onnx.load(exported / deployment.INT8, load_external_data=False).graph.node

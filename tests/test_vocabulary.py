@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -205,6 +205,35 @@ def test_letters_of_other_scripts_are_kept_only_if_the_corpus_has_them():
     )
     kept, _ = trimmed(full, ["本"])
     assert [names[i] for i in kept[:-1]] == ["<unk>", "本", "я", "z", "é", "😊", "7", "!"]
+
+
+def test_every_token_of_an_alphabet_is_kept():
+    """Words and parts of words; of a byte-level BPE, too."""
+    letters = "абвгдеёжзийклмнопрстуфхцчшщъыьэюя"
+    names = ["<unk>", "▁да", "нет", "ЁЖ", "▁", "дa (Latin)", "їжак", "yes", "да!"]
+    tokenizer = Tokenizer(models.Unigram([(name, -float(i)) for i, name in enumerate(names)], 0))
+    tokenizer.decoder = decoders.Metaspace()
+    full = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    kept, _ = trimmed(full, [], letters=letters)
+    assert [names[i] for i in kept] == ["<unk>", "▁да", "нет", "ЁЖ", "▁", "да!"]  # the last: score
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<unk>"],
+        show_progress=False,
+    )
+    trained.train_from_iterator([*SENTENCES, *["good telephone"] * 9], trainer)
+    full = PreTrainedTokenizerFast(tokenizer_object=trained, unk_token="<unk>")
+    kept, _ = trimmed(full, [], letters=letters)
+    text = full.batch_decode([[token] for token in range(len(full))])
+    russian = {
+        i for i, word in enumerate(text) if word.strip() and {*word.strip().lower()} <= {*letters}
+    }
+    assert max(len(text[i]) for i in russian) > 4 and "good" in {word.strip() for word in text}
+    assert russian <= set(kept.tolist()) and "good" not in {text[i].strip() for i in kept}
 
 
 @each_kind

@@ -101,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="new directory; or model in the run"
     )
     export.add_argument(
-        "--keep-vocabulary", action="store_true", help="also tokens that no text of the run has"
+        "--keep-vocabulary",
+        action="store_true",
+        help="all tokens, not only those of Russian letters and of the run's texts",
     )
     export.add_argument(
         "--max-loss",

@@ -72,7 +72,7 @@ def trim(
                 "outputs/RUN/01_gold_data/tables/corpus/*.parquet"
             )
     model, tokenizer = load_pretrained(base_model, dtype="auto")
-    trimmed, summary = cut(model, tokenizer, files, min_count=min_count)
+    trimmed, summary = cut(model, tokenizer, _texts(files), min_count=min_count)
     with atomic_folder(out) as building:
         save_pretrained(model, trimmed, building)
     return summary
@@ -81,18 +81,19 @@ def trim(
 def cut(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    files: list[Path],
+    texts: Iterable[str],
     *,
     min_count: int = 1,
+    letters: str = "",
 ) -> tuple[PreTrainedTokenizerFast, str]:
-    """Cut a model in place to the tokens that files use; the new tokenizer, and what `trim` says.
+    """Cut a model in place to the tokens that texts use; the new tokenizer, and what `trim` says.
 
     Args:
-        files, min_count: see `trim`.
+        min_count, letters: see `select_tokens`.
     """
     before = _size(model)
-    counts = count_tokens(tokenizer, _texts(files))
-    kept = select_tokens(tokenizer, counts, min_count=min_count)
+    counts = count_tokens(tokenizer, tqdm(texts, desc="counting tokens", unit="text", disable=None))
+    kept = select_tokens(tokenizer, counts, min_count=min_count, letters=letters)
     trim_model(model, kept)
     coverage = counts[kept].sum() / max(1, counts.sum())
     return trim_tokenizer(tokenizer, kept), (
@@ -119,6 +120,7 @@ def select_tokens(
     counts: np.ndarray,
     *,
     min_count: int = 1,
+    letters: str = "",
 ) -> np.ndarray:
     """The tokens to keep.
 
@@ -129,6 +131,8 @@ def select_tokens(
     Args:
         counts: as `count_tokens` gives them.
         min_count: tokens with fewer occurrences are dropped, if no kept token is merged from them.
+        letters: an alphabet, of which every token is kept, whatever its count: a small corpus lacks
+            most words of its language.
     Returns:
         Old ids int64 [kept], ascending: a token's new id is its place in it.
     Raises:
@@ -141,7 +145,7 @@ def select_tokens(
 
     always = _always_kept(description, ids, seen)
     kept = {ids[part] for piece in always for part in merge_parts(piece, ranks)}
-    for token in np.flatnonzero(counts >= max(1, min_count)):
+    for token in {*np.flatnonzero(counts >= max(1, min_count)), *_of_letters(tokenizer, letters)}:
         kept |= {ids[part] for part in merge_parts(pieces[int(token)], ranks)}
     return np.array(sorted(kept), dtype=np.int64)
 
@@ -249,6 +253,17 @@ def _always_kept(description: dict[str, Any], ids: dict[str, int], seen: set[str
     return always | {p for p in ids if len(p) == 1 and (p in seen or _is_common(p))}
 
 
+def _of_letters(tokenizer: PreTrainedTokenizerBase, letters: str) -> list[int]:
+    """Tokens that are a word, or a part of one, of these letters, small or capital."""
+    alphabet = {*letters.lower(), *letters.upper()}
+    tokens = sorted(tokenizer.get_vocab().values()) if letters else []
+    texts = tokenizer.backend_tokenizer.decode_batch([[token] for token in tokens])
+    words = [text.strip().lstrip("▁") for text in texts]
+    return [
+        token for token, word in zip(tokens, words, strict=True) if word and {*word} <= alphabet
+    ]
+
+
 def _is_common(character: str) -> bool:
     """A Cyrillic or Latin letter, or no letter at all."""
     if unicodedata.category(character)[0] in "NPSZ":
@@ -268,11 +283,9 @@ def _renumber(processor: dict[str, Any], new_id: dict[int, int]) -> None:
 
 def _texts(files: list[Path]) -> Iterator[str]:
     """All texts, as step 01 cleans them; a part of a corpus may be empty."""
-    with tqdm(desc="counting tokens", unit="text", disable=None) as bar:
-        for path in files:
-            for _, row in readers.read(path, ["text"], may_be_empty=True):
-                yield cleaning.clean(str(row["text"] or ""))
-                bar.update()
+    for path in files:
+        for _, row in readers.read(path, ["text"], may_be_empty=True):
+            yield cleaning.clean(str(row["text"] or ""))
 
 
 def _size(model: PreTrainedModel) -> str:
