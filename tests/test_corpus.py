@@ -278,7 +278,8 @@ def test_killed_and_started_again_it_ends_the_same(tmp_path, kill_at):
     assert run_parts(directory)[1] == []  # it is done
 
 
-def test_a_file_that_changes_while_it_is_read_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("breaks", [False, True], ids=["whole", "ends anywhere"])
+def test_a_file_that_changes_while_it_is_read_leaves_nothing(tmp_path, breaks):
     file = tmp_path / "a_train.csv"
     lines = [f"текст{i} слово{i * i},{LABELS[i % 3]}" for i in range(60)]
     file.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
@@ -289,6 +290,8 @@ def test_a_file_that_changes_while_it_is_read_leaves_nothing(tmp_path):
     def changing(*arguments):
         write_part(*arguments)
         file.write_text("text,label\n", encoding="utf-8")
+        if breaks:
+            raise UserError("a_train.csv, line 9: not readable as CSV (unexpected end of data)")
 
     (tmp_path / "out").mkdir()
     with (

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from lib import LABELS
 from lib.data.tables import write_corpus
 from lib.errors import UserError
 from lib.files import folder_digests, read_json, write_json
-from lib.models import SentimentModel, deployment
+from lib.models import SentimentModel, deployment, sentiment
 from lib.models.encoder import load_classifier
 from lib.models.inference import predict
 from lib.models.sentiment import exported as exported_of
@@ -203,11 +204,27 @@ def test_the_cards_lines_for_onnx_run_with_two_packages(exported):
     assert alone(code).split() == SentimentModel(exported).predict(["Отличный магазин!"])
 
 
-def test_onnx_needs_neither_torch_nor_transformers(exported):
+def test_long_texts_run_one_after_the_other(exported, monkeypatch):
+    texts = [" ".join(["плохо"] * count) for count in (3, 150, 90, 5, 120, 2)]
+    model = SentimentModel(exported)
+    expected, run, long = model.predict_proba(texts), model._predict._run, []
+
+    def watched(rows):
+        if threading.current_thread() is threading.main_thread():
+            long.extend(map(len, rows))
+        return run(rows)
+
+    monkeypatch.setattr(sentiment, "LONG", 80)
+    monkeypatch.setattr(model._predict, "_run", watched)
+    np.testing.assert_allclose(model.predict_proba(texts), expected, atol=1e-6)
+    assert len(long) == 3 and min(long) > 80
+
+
+def test_onnx_needs_no_package_that_is_slow_to_import(exported):
     code = (
         "import sys\nfrom lib.models import SentimentModel\n"
         f"print(SentimentModel({str(exported)!r}).predict(['плохо', 'спасибо'])[1])\n"
-        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+        "sys.exit(' '.join({'torch', 'transformers', 'pandas', 'scipy'} & sys.modules.keys()) or 0)"
     )
     assert alone(code).strip() in LABELS
 
@@ -215,13 +232,17 @@ def test_onnx_needs_neither_torch_nor_transformers(exported):
 def test_stock_transformers_open_the_exported_folder(exported):
     code = (
         "import sys, json\nsys.modules['lib'] = None\nfrom transformers import pipeline\n"
-        f"model = pipeline('text-classification', model={str(exported)!r})\n"
-        "print(json.dumps(model(['плохо', 'спасибо ' * 900], truncation=True)))"
+        "from sentence_transformers import SentenceTransformer\n"
+        f"texts, path = ['плохо', 'спасибо ' * 900], {str(exported)!r}\n"
+        "model = pipeline('text-classification', model=path)\n"
+        "found = model(texts, truncation=True), SentenceTransformer(path).encode(texts).tolist()\n"
+        "print(json.dumps(found))"
     )
-    found = json.loads(alone(code).splitlines()[-1])
+    found, vectors = json.loads(alone(code).splitlines()[-1])
     torch_model = load_classifier(exported)
     ids = torch_model.tokenize(["плохо", "спасибо " * 900])
-    expected = predict(torch_model, ids, **CPU)[0]
+    expected, pooled = predict(torch_model, ids, **CPU)
+    np.testing.assert_allclose(vectors, pooled, atol=1e-4)
     assert [row["label"] for row in found] == [LABELS[i] for i in expected.argmax(1)]
     np.testing.assert_allclose([row["score"] for row in found], expected.max(1), atol=1e-5)
 

@@ -125,6 +125,21 @@ def test_only_the_new_layer_is_random_and_by_the_seed(tiny_checkpoint):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize("name", ["tiny_checkpoint", "tiny_bert"])
+def test_the_head_of_a_checkpoint_is_taken(name, request, tmp_path):
+    """But not its last layer, which has other classes."""
+    path = request.getfixturevalue(name)
+    model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=5)
+    dense = model.head.dense if hasattr(model, "head") else model.bert.pooler.dense
+    torch.nn.init.normal_(dense.weight, generator=torch.Generator().manual_seed(3))
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(path).save_pretrained(tmp_path)
+    found = fresh(tmp_path).model
+    taken = found.head.dense if hasattr(found, "head") else found.bert.pooler.dense
+    assert torch.equal(taken.weight, dense.weight)
+    assert found.classifier.weight.shape == (3, 32) and not found.classifier.bias.any()
+
+
 def test_without_a_hub_a_hub_model_says_what_to_do(monkeypatch):
     def refuse(*_, **__):
         raise type("ConnectError", (Exception,), {})("Name or service not known")

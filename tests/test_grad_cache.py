@@ -7,6 +7,7 @@ import torch
 from lib.models.batching import token_budget_batches
 from lib.models.encoder import new_classifier
 from lib.models.inference import pad
+from lib.training import trainer
 from lib.training.grad_cache import cached_backward
 from lib.training.losses import SupCon
 from lib.training.trainer import LossModel, Texts
@@ -123,12 +124,23 @@ def test_gradient_checkpointing_changes_nothing(name, request):
 
 
 @pytest.mark.parametrize("supcon", [False, True])
-def test_a_small_budget_trains_the_same_model(tiny_checkpoint, tmp_path, supcon):
-    """Cross-entropy alone in pieces of their own loss, and with SupCon."""
+def test_a_small_budget_trains_the_same_model(tiny_checkpoint, tmp_path, monkeypatch, supcon):
+    """Cross-entropy alone in pieces of their own loss, and with SupCon: no graph is larger than
+    the budget."""
     options = {"supcon": supcon, "dropout": 0.0}
     whole, history = train(tiny_checkpoint, tmp_path / "whole", **options)
+    classify, passes = trainer.classify, []
+
+    def counted(model, input_ids, *rest):
+        passes.append((input_ids.numel(), torch.is_grad_enabled(), model.is_gradient_checkpointing))
+        return classify(model, input_ids, *rest)
+
+    monkeypatch.setattr(trainer, "classify", counted)
     small = {"tokens_per_batch": 30, "gradient_checkpointing": True}
     parts, again = train(tiny_checkpoint, tmp_path / "parts", **options, **small)
+    assert max(tokens for tokens, _, _ in passes) <= 30
+    assert {graph for _, graph, _ in passes} == ({True, False} if supcon else {True})
+    assert all(checkpoints for _, _, checkpoints in passes)
     assert torch.allclose(weights(parts), weights(whole), atol=1e-4)
     for name in [c for c in history if c.startswith("train")]:
         np.testing.assert_allclose(again[name], history[name], rtol=1e-3)

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from conftest import SENTENCES
 from lib.errors import UserError
-from lib.models import embedded
+from lib.models import embedded, inference
 from lib.models.encoder import Encoder, new_classifier
 from lib.models.inference import Predictor, cast, pad, predict, token_budget_batches
 
@@ -154,6 +154,20 @@ def test_full_memory_makes_batches_smaller(tiny_checkpoint, caplog):
     fitting -= 1
     with pytest.raises(torch.OutOfMemoryError):
         predictor(token_ids)
+
+
+def test_flash_attention_needs_half_precision_a_package_and_an_ampere_gpu(monkeypatch):
+    for package, capability, dtype, expected in (
+        ("flash_attn", (8, 0), torch.bfloat16, True),
+        ("kernels", (9, 0), torch.float16, True),
+        ("flash_attn", (7, 5), torch.float16, False),  # a T4
+        ("flash_attn", (9, 0), torch.float32, False),
+        ("none", (9, 0), torch.bfloat16, False),
+    ):
+        monkeypatch.setattr(inference, "find_spec", lambda name, found=package: name == found)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert inference.has_flash_attention(dtype, torch.device("cuda")) is expected
+    assert not inference.has_flash_attention(torch.bfloat16, torch.device("cpu"))
 
 
 def test_logits_that_are_no_numbers_are_refused(tiny_checkpoint):

@@ -1,6 +1,8 @@
 """What a run will need: counted, refused, and shown before anything starts."""
 
 import os
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -161,20 +163,29 @@ def test_an_unknown_architecture_is_not_known(tmp_path, capsys):
     assert "its architecture is not known" in plan.describe(params, list(params.steps), tmp_path)
 
 
-def test_masks_of_local_layers_where_there_is_no_flash_attention(tiny_checkpoint, monkeypatch):
+def test_masks_where_there_is_no_flash_attention(tiny_checkpoint, monkeypatch):
     on = {"dtype": torch.bfloat16, "device": torch.device("cuda")}
     monkeypatch.setattr(plan, "hardware", lambda *_: on)
     config, lengths = AutoConfig.from_pretrained(tiny_checkpoint), np.full(1000, 200.0)
-    assert config.layer_types.count("sliding_attention") == 1
+    layers = config.num_hidden_layers
 
-    def needs(package, *given):
-        monkeypatch.setattr(plan, "find_spec", lambda name: name == package)
+    def needs(flash, *given):
+        monkeypatch.setattr(plan, "has_flash_attention", lambda **_: flash)
         step = load(DEMO, "02.batch_size=8", *given).steps[BASE]
         return plan.memory(BASE, step, config, lengths, 200)[0]
 
-    for given in ((), ("02.gradient_checkpointing=true",)):
-        masks = needs("none", *given) - needs("flash_attn", *given)
-        assert masks == 2 * 200 * (8 * 200)
+    for given, each in ((), layers), (("02.gradient_checkpointing=true",), 1):
+        masks = needs(False, *given) - needs(True, *given)
+        assert masks == each * 2 * 200 * (8 * 200)
+
+
+def test_a_calibration_that_fills_the_gpu_leaves_the_time_unknown(tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr(known, "measure", mock.Mock(side_effect=torch.OutOfMemoryError))
+    params = load(DEMO, f"base_model={tiny_checkpoint}")
+    shown = plan.describe(params, list(params.steps), Path("x"))
+    assert "not known: time of steps with a model" in shown
+    (row,) = (line for line in shown.splitlines() if line.strip().startswith("02_base"))
+    assert row.split()[-1] == "?"
 
 
 def test_a_label_that_is_called_nothing_may_have_a_class(tmp_path):

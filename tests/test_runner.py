@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from unittest import mock
 
 import nbformat
 import pytest
@@ -183,6 +184,20 @@ def test_a_notebook_whose_process_dies_is_named(one_cell, tmp_path, caplog, monk
 def test_a_full_disk_is_named(one_cell, caplog, error):
     assert not one_cell(f"raise {error}")
     assert ("the disk is full: free space" in caplog.text) == ("space" in error)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("x")])
+def test_a_full_disk_is_named_whatever_says_so(monkeypatch, capsys, error):
+    """safetensors and pyarrow have errors of their own."""
+    kind = type("SafetensorError", (Exception,), {})
+    for raised in (error, kind(str(error))):
+        monkeypatch.setattr(deployment, "export", mock.Mock(side_effect=raised))
+        if "space" in str(error):
+            assert main(["export", "outputs/x"]) == 2
+            assert "the disk is full: free space" in capsys.readouterr().err
+        else:
+            with pytest.raises(type(raised)):
+                main(["export", "outputs/x"])
 
 
 def test_names_do_not_steer_the_terminal(tmp_path, capsys, monkeypatch):

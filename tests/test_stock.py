@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import XLMRobertaConfig, XLMRobertaModel
 
-from conftest import SENTENCES
+from conftest import SENTENCES, SPECIAL, tiny_tokenizer
 from lib import LABELS
+from lib.errors import UserError
 from lib.models.encoder import new_classifier, save_classifier
 from lib.models.inference import predict
 
@@ -41,10 +43,20 @@ for path in sys.argv[1:]:
 
 @pytest.mark.slow
 def test_stock_libraries_give_our_probabilities_and_vectors(tiny_checkpoint, tiny_bert, tmp_path):
-    """ModernBERT and BERT, with both poolings."""
+    """ModernBERT, BERT and XLM-R, with both poolings."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    tokenizer = tiny_tokenizer()
+    sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 82, "intermediate_size": 48}
+    config = XLMRobertaConfig(**sizes, pad_token_id=SPECIAL["[PAD]"], initializer_range=0.2)
+    xlmr = tmp_path / "tiny-xlmr"
+    XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(xlmr)
+    tokenizer.save_pretrained(xlmr)
+    with pytest.raises(UserError, match="81 is more than this model's 80 positions"):
+        new_classifier(xlmr, pooling="cls", max_tokens=81, seed=0)
     texts = [*SENTENCES, "да", " ".join(SENTENCES * 4)]  # the last one is cut
     expected = {}
-    for checkpoint, pooling in itertools.product((tiny_checkpoint, tiny_bert), ("cls", "mean")):
+    models = (tiny_checkpoint, tiny_bert, xlmr)
+    for checkpoint, pooling in itertools.product(models, ("cls", "mean")):
         encoder = new_classifier(checkpoint, pooling=pooling, max_tokens=80, seed=0)
         folder = tmp_path / f"{Path(checkpoint).name}-{pooling}"
         save_classifier(encoder, folder)

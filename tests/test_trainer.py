@@ -134,6 +134,19 @@ def test_half_a_checkpoint_is_left_out(tiny_checkpoint, tmp_path, monkeypatch, c
     pd.testing.assert_frame_equal(again, history)
 
 
+def test_a_state_in_float16_is_gone_on_with_where_there_is_no_scaler(
+    tiny_checkpoint, tmp_path, monkeypatch
+):
+    whole, _ = train(tiny_checkpoint, tmp_path / "whole")
+    interrupt(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_checkpoint, tmp_path / "parts")
+    state = tmp_path / "parts" / "checkpoint-4"
+    torch.save(torch.amp.GradScaler("cpu", init_scale=8.0).state_dict(), state / "scaler.pt")
+    resumed, _ = train(tiny_checkpoint, tmp_path / "parts")
+    assert torch.equal(weights(resumed), weights(whole))
+
+
 def test_frozen_words_stay_and_are_not_in_checkpoints(tiny_checkpoint, tmp_path):
     fresh = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=32, seed=0)
     encoder, _ = train(tiny_checkpoint, tmp_path, freeze_word_embeddings=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from lib.errors import DISK_FULL, UserError, printable
+from lib.errors import DISK_FULL, NO_SPACE, UserError, printable
 
 
 class _Printable(logging.Formatter):
@@ -30,13 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as after Ctrl-C
     try:
         return command(**options)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        print(printable(f"error: {error}; {DISK_FULL}"), file=sys.stderr)
-        return 2
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
+        return 2
+    except Exception as error:
+        if NO_SPACE not in str(error):  # so say Python, safetensors and pyarrow, each by its kind
+            raise
+        print(printable(f"error: {error}; {DISK_FULL}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)

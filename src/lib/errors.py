@@ -1,5 +1,6 @@
 """The exceptions for things the user can mend, and messages that a terminal only shows."""
 
+NO_SPACE = "No space left on device"
 DISK_FULL = "the disk is full: free space, the same command goes on from here"
 
 

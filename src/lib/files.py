@@ -11,11 +11,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lib.errors import UserError
+
+if TYPE_CHECKING:  # half a second in every new process, and an exported model needs none of it
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 

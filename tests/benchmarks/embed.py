@@ -125,6 +125,7 @@ def sentence_transformer(
     """sentence-transformers at its best batch size."""
     model = SentenceTransformer(path, model_kwargs={"dtype": getattr(torch, precision)})
     model.max_seq_length = max_tokens
+    inference.attend_fast(model[0].auto_model, getattr(torch, precision), model.device)  # as ours
 
     def encode(texts: list[str], size: int) -> np.ndarray:
         vectors = model.encode(texts, batch_size=size, show_progress_bar=False)

@@ -32,6 +32,7 @@ from transformers import pipeline
 from lib import LABELS
 from lib.metrics import macro_f1
 from lib.models import SentimentModel, deployment
+from lib.models.encoder import load_classifier
 from lib.runs.steps import machine
 from lib.training.baselines import tfidf
 
@@ -43,6 +44,8 @@ START = {  # what a new process does until its first label; one call more is one
     "ours, PyTorch": "from lib.models import SentimentModel as M; M({torch!r}).predict([T])",
     "pipeline": "from transformers import pipeline as p\n"
     "p('text-classification', model={path!r})(T, truncation=True)",
+    "sentence-transformers": "from sentence_transformers import SentenceTransformer as S\n"
+    "S({path!r}).encode([T])",
 }
 
 
@@ -102,6 +105,7 @@ def peers(run: Path, train: pd.DataFrame, trial: list[str]) -> dict[str, Label]:
     head = LogisticRegression(max_iter=1000, class_weight="balanced")
     head.fit(encoder.encode(train["text"].tolist(), batch_size=32), labels)
     words = tfidf().fit(train["text"], labels)
+    ours = load_classifier(run / deployment.FINAL)
 
     def piped(texts: Sequence[str], size: int, by_length: bool = False) -> list[str]:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]) if by_length else i)
@@ -116,7 +120,9 @@ def peers(run: Path, train: pd.DataFrame, trial: list[str]) -> dict[str, Label]:
     return {
         "ours, int8": SentimentModel(folder, deployment.INT8).predict,
         "ours, ONNX float32": SentimentModel(folder, deployment.FLOAT32).predict,
-        "ours, PyTorch": SentimentModel(run / deployment.FINAL).predict,
+        "ours, PyTorch": lambda texts: [
+            LABELS[i] for i in deployment.torch(ours, list(texts)).argmax(1)
+        ],
         f"pipeline, sorted, batch {size}": lambda texts: piped(texts, size, True),
         f"pipeline, batch {unsorted}": lambda texts: piped(texts, unsorted),
         "sentence-transformers + regression": lambda texts: [

@@ -184,7 +184,7 @@ def trainer(
     """
     import transformers as hf
 
-    from lib.models import encoder
+    from lib.models import encoder, inference
 
     watch, params = StopWatch(), BaseClassifierParams(**values)
     hf.set_seed(params.seed)
@@ -211,6 +211,7 @@ def trainer(
     per_epoch = -(-len(rows["train"]) // params.batch_size)
     every = max(1, per_epoch // params.evaluations_per_epoch)
     hardware = encoder.hardware(params.precision, params.device)
+    inference.attend_fast(model, **hardware)  # as ours
     run = hf.Trainer(
         model,
         hf.TrainingArguments(
@@ -221,6 +222,7 @@ def trainer(
             per_device_eval_batch_size=at_once or 64,
             train_sampling_strategy="group_by_length",
             bf16=hardware["dtype"] == torch.bfloat16,
+            fp16=hardware["dtype"] == torch.float16,
             use_cpu=hardware["device"].type == "cpu",
             eval_strategy="steps",
             eval_steps=every,

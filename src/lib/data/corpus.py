@@ -56,15 +56,21 @@ def prepare(folder: Path, *, parameters: dict[str, Any], contents: dict[str, str
         path.unlink()
     if not (folder / SUMMARY).exists():
         params = GoldDataParams(**parameters)
-        portions, notes = examine(params)
-        parts = staging.stage(portions, work, params.seed)
+        problem = None
+        try:
+            portions, notes = examine(params)
+            parts = staging.stage(portions, work, params.seed)
+        except UserError as error:  # a file that is being written may end anywhere
+            problem = error
         now = fingerprint(params)
         if changed := [name for name, known in contents.items() if now.get(name, known) != known]:
-            shutil.rmtree(work)  # of both states
+            shutil.rmtree(work, ignore_errors=True)  # of both states
             raise UserError(
                 f"{', '.join(changed)}: changed while it was read; when it is complete, the same "
                 "command reads it anew"
-            )
+            ) from problem
+        if problem:
+            raise problem
         rows = pd.concat([staging.read_rows(part, "gold") for part in parts], ignore_index=True)
         signatures = np.concatenate([staging.read_signatures(part, "gold") for part in parts])
         gold, gold_fates = build_gold(rows, signatures, params)

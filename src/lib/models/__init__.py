@@ -3,8 +3,7 @@
 Every step that runs a model does it through this room: `encoder` makes and loads a classifier (a
 stock class of transformers), `classifier` is what they have in common, `inference` gives
 probabilities and pooled vectors of many texts. `embedded` is the pretrained encoder that needs no
-hub, `vocabulary` makes a model smaller, `temperature` makes it as sure as it is right, and
-decide for macro-F1.
+hub, `vocabulary` makes a model smaller, `temperature` makes it as sure as it is right.
 `deployment` writes the model that others take, with ONNX files (`onnx_export`) and a model card
 (`card`); `sentiment` and `labelling` are how they use it.
 """

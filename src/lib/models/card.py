@@ -9,7 +9,7 @@ import jinja2
 import pandas as pd
 
 from lib import LABELS
-from lib.artefacts import read_manifest, read_metrics
+from lib.artefacts import changed_inputs, read_manifest, read_metrics
 from lib.data.registry import REGISTRY
 from lib.files import write_text
 from lib.metrics import with_interval
@@ -37,6 +37,11 @@ def write(
     base_model, licence = base_model_of(base["base_model"])
     labelled = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
     filters = read_manifest(run_dir, "04_cluster_purity") or {}
+    evaluated = read_manifest(run_dir, "06_final_eval")
+    if evaluated and not changed_inputs(run_dir, evaluated):
+        rows = read_metrics(run_dir, "06_final_eval")
+    else:
+        rows = []  # of no final model, or of another one
     licences = {licence, *(source.licence for source in sources)}
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lib.models"), trim_blocks=True, lstrip_blocks=True
@@ -59,7 +64,7 @@ def write(
         filters=filters.get("parameters", {}),
         figures=[
             row
-            for row in read_metrics(run_dir, "06_final_eval")
+            for row in rows
             if (row["name"], row["model"]) == ("macro_f1", "final")
             and row["split"] in ("test", "audit")
         ],

@@ -13,6 +13,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -187,13 +188,23 @@ def cast(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
+def has_flash_attention(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the package `flash_attn` or `kernels` (which asks the hub) is there, and the GPU is
+    one that they know (Ampere and newer)."""
+    return (
+        device.type == "cuda"
+        and dtype != torch.float32
+        and any(map(find_spec, ("flash_attn", "kernels")))
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
+
+
 def attend_fast(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> None:
     """Flash attention, which skips padding and what is outside a local layer's window, in place.
 
-    It is there if the package `flash_attn` or `kernels` (which asks the hub) is; else transformers'
-    default stays, which is PyTorch's SDPA.
+    Where it is not to be had, transformers' default stays, which is PyTorch's SDPA.
     """
-    if device.type == "cuda" and dtype != torch.float32:
+    if has_flash_attention(dtype, device):
         # whatever is wrong with a package that need not be there, SDPA gives the same
         with contextlib.suppress(Exception):
             model.set_attn_implementation("flash_attention_2")

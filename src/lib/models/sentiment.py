@@ -5,21 +5,21 @@
     model.predict(["Отличный магазин!"])        # ["positive"]
     model.predict_proba(["Отличный магазин!"])  # float32 [1, 3]: negative, neutral, positive
 
-Where an exported model is found it runs by ONNX Runtime, and torch is never imported: the first
-prediction of a new process takes a second, not ten.
+Where an exported model is found it runs by ONNX Runtime, and neither torch nor pandas nor scipy is
+imported: the first prediction of a new process takes a second or two, not ten.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
-from scipy.special import softmax
 
 from lib import LABELS
 from lib.artefacts import Manifest, output_digest, read_manifest
@@ -41,6 +41,9 @@ OWN, FINAL = "model", f"{STEP}/model"  # in a run: the exported model, and what 
 ABOUT = "export.json"
 PLACES = ("", OWN, FINAL)  # of a model in a run, the best first
 PIECE = 10_000  # texts that are tokenised at once
+LONG = (
+    1024  # tokens; longer texts run one after the other, each with 50 MB and more a layer's value
+)
 
 
 class SentimentModel:
@@ -157,10 +160,15 @@ class _Onnx:
         lengths = np.array([len(row) for row in ids], dtype=np.int64)
         found = np.empty((len(ids), len(LABELS)), dtype=np.float32)
         batches = list(token_budget_batches(lengths, CPU_TOKENS_PER_BATCH, MAX_PADDING))
+        for batch, logits in zip(batches, self._run_all(ids, batches), strict=True):
+            found[batch] = np.exp(logits - logits.max(1, keepdims=True))
+        return found / found.sum(1, keepdims=True)
+
+    def _run_all(self, ids: list[list[int]], batches: list[np.ndarray]) -> Iterator[Any]:
         rows = ([ids[i] for i in batch] for batch in batches)
-        for batch, logits in zip(batches, self.workers.map(self._run, rows), strict=True):
-            found[batch] = softmax(logits, axis=1)
-        return found
+        # the longest come first, and attention needs memory by the square of their length
+        yield from map(self._run, islice(rows, sum(len(ids[b[0]]) > LONG for b in batches)))
+        yield from self.workers.map(self._run, rows)
 
     def _run(self, rows: list[list[int]]) -> Any:
         return self.session.run(["logits"], pad(rows, 0))[0]  # the mask hides what pads

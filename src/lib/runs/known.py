@@ -34,6 +34,7 @@ CALIBRATED = 20, 1024  # steps, and about so many tokens in each on a CPU; 16 ti
 PATIENCE = 60  # seconds after which no further step is begun
 MANY = 100_000  # texts, where nobody knows how many there are
 FEW = 200  # texts of each file that are looked at
+TRAINED_WITH = ("freeze_word_embeddings", "tokens_per_batch", "gradient_checkpointing")
 SIZES = (
     "hidden_size",
     "intermediate_size",
@@ -162,7 +163,8 @@ def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, fl
     """
     step: Any = params.steps[BASE]
     on, model = hardware(step.precision, step.device), step.start_model or step.base_model
-    key = f"{model}@{step.base_revision}, {step.max_tokens} tokens, {on}, {steps.machine()}"
+    options = step.only("max_tokens", *TRAINED_WITH)
+    key = f"{model}@{step.base_revision}, {options}, {on}, {steps.machine()}"
     path = run_dir / CALIBRATION
     known = _read(path)
     if key not in known:
@@ -183,10 +185,12 @@ def measure(params: RunParams, run_dir: Path, sample: list[str]) -> dict[str, fl
         predictor(ids)
         embedding = len(ids.ids) / (time.perf_counter() - started)
         encoder.model.get_input_embeddings().requires_grad_(not step.freeze_word_embeddings)
+        if step.gradient_checkpointing:
+            encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
         known[key] = {
             "characters_per_token": max(1.0, characters / tokens),
             "embedding": embedding,
-            "training": _train(encoder, ids, **on),
+            "training": _train(encoder, ids, step.tokens_per_batch, **on),
         }
         write_json(path, known)
     return known[key]
@@ -198,9 +202,16 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
     return {key: e for key, e in entries if isinstance(e, dict) and e.keys() == MEASURED}
 
 
-def _train(encoder: Encoder, ids: Tokens, dtype: torch.dtype, device: torch.device) -> float:
-    """Tokens per second of optimiser steps on texts of one length; the first two do not count."""
+def _train(
+    encoder: Encoder, ids: Tokens, most: int | None, dtype: torch.dtype, device: torch.device
+) -> float:
+    """Tokens per second of optimiser steps on texts of one length; the first two do not count.
+
+    Args:
+        most: tokens at a time; None: a value that suits the device.
+    """
     count, wanted = CALIBRATED[0], CALIBRATED[1] * (1 if device.type == "cpu" else 16)
+    wanted = min(wanted, most or wanted)
     attend_fast(encoder.model, dtype, device)
     module: torch.nn.Module = encoder.model
     model = module.to(device).train()

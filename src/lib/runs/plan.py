@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import torch
 from lib.errors import UserError
 from lib.models.batching import CPU_TOKENS_PER_BATCH, PASSES, TRAINING_TOKENS_PER_BATCH
 from lib.models.encoder import hardware
-from lib.models.inference import GPU_TOKENS_PER_BATCH, MAX_WORKERS
+from lib.models.inference import GPU_TOKENS_PER_BATCH, MAX_WORKERS, has_flash_attention
 from lib.parameters import STEPS
 from lib.reports.page import duration
 from lib.runs import known, steps
@@ -76,9 +75,9 @@ def memory(
             kept += ATTENTION * config.num_attention_heads * length
         # with checkpoints a layer keeps its input, and one at a time has the rest
         each = 4 * hidden * depth + kept if step.gradient_checkpointing else depth * kept
-        # SDPA makes a bias of a local layer's mask, in each such layer, and autograd keeps it
-        local = 0 if on_cpu or _flash(size) else _local_layers(config)
-        each += size * longest * (min(local, 1) if step.gradient_checkpointing else local)
+        # SDPA makes a bias of the mask of padding and window in each layer, and autograd keeps it
+        masked = 0 if on_cpu or has_flash_attention(**on) else depth
+        each += size * longest * (min(masked, 1) if step.gradient_checkpointing else masked)
         fixed = ADAM * layers + (4 if step.freeze_word_embeddings else ADAM) * words
     else:
         budget = budget or (CPU_TOKENS_PER_BATCH if on_cpu else GPU_TOKENS_PER_BATCH)
@@ -96,18 +95,14 @@ def memory(
     return (0, host + device) if on_cpu else (device, host)
 
 
-def _local_layers(config: Any) -> int:
-    """How many layers attend to a window only."""
-    return (getattr(config, "layer_types", None) or []).count("sliding_attention")
-
-
-def _flash(size: int) -> bool:
-    """Whether flash attention is there for values of so many bytes (`attend_fast`)."""
-    return size < 4 and any(map(find_spec, ("flash_attn", "kernels")))
-
-
 def _batch(step: Any) -> int:
     return getattr(step, "batch_size", 0) or step.batch_groups * step.group_size
+
+
+def _twice(step: Any, tokens: float) -> bool:
+    """Whether batches of texts of so many tokens are computed twice (`lib.training.grad_cache`)."""
+    budget = step.tokens_per_batch or TRAINING_TOKENS_PER_BATCH
+    return max(step.lambda_metric) > 0 and _batch(step) * tokens > budget
 
 
 def _models(name: str, step: Any) -> int:
@@ -212,7 +207,10 @@ def describe(params: RunParams, chosen: list[str], run_dir: Path) -> str:
             "known (base_model)"
         )
     else:
-        speed = known.measure(params, run_dir, texts.sample or known.STAND_IN)
+        try:
+            speed = known.measure(params, run_dir, texts.sample or known.STAND_IN)
+        except torch.OutOfMemoryError:
+            notes.append("not known: time of steps with a model: 20 steps filled the GPU's memory")
     rows, total = [], 0.0
     for name in (name for name in STEPS if name in chosen):
         step: Any = params.steps[name]
@@ -236,11 +234,14 @@ def describe(params: RunParams, chosen: list[str], run_dir: Path) -> str:
             need = memory(name, step, config, tokens, largest.mean() if count else 0.0)
             problem = _too_much(name, step, need)
             notes += [f"DOES NOT FIT: {problem}"] if problem else []
-            seconds += through / speed["training" if name in (BASE, FINAL) else "embedding"]
+            again = 4 / 3 if name == FINAL and _twice(step, mean) else 1  # a forward pass more
+            kind = "training" if name in (BASE, FINAL) else "embedding"
+            seconds += again * through / speed.get(kind, np.nan)
         size = disk(name, step, config, texts)
         total += size
         row |= {"disk GiB": f"{size / GIB:.2f}", "memory GiB": f"{need[1] / GIB:.1f}"}
-        row |= {"GPU GiB": f"{need[0] / GIB:.1f}" if need[0] else "-", "time": duration(seconds)}
+        row |= {"GPU GiB": f"{need[0] / GIB:.1f}" if need[0] else "-"}
+        row |= {} if np.isnan(seconds) else {"time": duration(seconds)}
         rows.append(row)
     problem = _too_large("the run", total, run_dir)
     notes += [f"DOES NOT FIT: {problem}"] if problem else []

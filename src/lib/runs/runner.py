@@ -15,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 from lib import files
 from lib.artefacts import executed_notebook, read_manifest, read_metrics
 from lib.data import examine
-from lib.errors import DISK_FULL, UserError
+from lib.errors import DISK_FULL, NO_SPACE, UserError
 from lib.metrics import table
 from lib.models import encoder
 from lib.parameters import APPENDICES, STEPS, StepParams
@@ -215,7 +215,7 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
             running.unlink(missing_ok=True)
             raise UserError(error.evalue) from None
         reason = f"{error.ename}: {error.evalue}"
-        if "No space left on device" in error.evalue:  # of Python, safetensors or pyarrow
+        if NO_SPACE in error.evalue:
             reason = f"{reason}; {DISK_FULL}"
     except RuntimeError as error:  # of a cell, or from before the first one
         reason = str(error)

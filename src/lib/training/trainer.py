@@ -334,6 +334,11 @@ class ClassifierTrainer(Trainer):
             # only now the older ones may go, but for the best
             rotate_checkpoints(output_dir, 1, self.state.best_model_checkpoint)
 
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        """Nothing where there is none: a state in float16 may be gone on with on other hardware."""
+        if self.accelerator.scaler is not None:
+            super()._load_scaler(checkpoint)
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Parts of the loss since the last evaluation, and how good the model is on validation."""
         parts = self.losses.take_means()
