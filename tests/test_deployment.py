@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,12 +14,13 @@ import onnx
 import pandas as pd
 import pytest
 import torch
+from huggingface_hub import metadata_load
 
 from lib import LABELS
 from lib.data.tables import write_corpus
 from lib.errors import UserError
 from lib.files import folder_digests, read_json, write_json
-from lib.models import SentimentModel, deployment, sentiment
+from lib.models import SentimentModel, card, deployment, sentiment
 from lib.models.encoder import load_classifier
 from lib.models.inference import predict
 from lib.models.sentiment import exported as exported_of
@@ -116,6 +118,31 @@ def test_what_was_measured_is_written(run_dir, exported):
     weights = deployment.size(run_dir / "05_metric_learning" / "model")
     assert deployment.size(exported) <= weights
     assert not list(exported.glob("*.parquet"))
+
+
+def test_the_card_has_figures_of_the_model_that_it_is_of_only(run_dir, exported, tmp_path):
+    """Not of an earlier final model; and the hub can read them."""
+    row = {"name": "macro_f1", "model": "final", "dataset": 'posts: "VK"', "split": "test"}
+    row |= {"value": 0.7123, "low": 0.7, "high": 0.72, "texts": 60}
+    (tmp_path / "run").mkdir()
+    shutil.copytree(run_dir / "01_gold_data", tmp_path / "run" / "01_gold_data")
+    evaluation = tmp_path / "run" / "06_final_eval"
+    write_json(evaluation / "metrics.json", [row])
+    parameters = read_json(run_dir / "05_metric_learning" / "manifest.json")["parameters"]
+    for inputs, shown in (({}, True), ({"05_metric_learning/model": "an earlier one"}, False)):
+        write_json(evaluation / "manifest.json", {"parameters": {}, "inputs": inputs})
+        about = read_json(exported / "export.json")
+        card.write(tmp_path, about, tmp_path / "run", parameters, parameters, parameters)
+        text = (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert ("0.712 [0.700, 0.720]" in text) is shown
+        found = metadata_load(tmp_path / "README.md")
+        assert "base_model" not in found  # a local folder is none of the hub
+        if shown:
+            (result,) = found["model-index"][0]["results"]
+            assert result["dataset"] == {"name": row["dataset"], "type": row["dataset"]} | {
+                "split": "test"
+            }
+            assert result["metrics"][0]["value"] == 0.712
 
 
 def test_the_vocabulary_knows_no_test_text(run_dir):
