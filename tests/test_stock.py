@@ -58,6 +58,7 @@ def test_stock_libraries_give_our_probabilities_and_vectors(tiny_checkpoint, tin
     models = (tiny_checkpoint, tiny_bert, xlmr)
     for checkpoint, pooling in itertools.product(models, ("cls", "mean")):
         encoder = new_classifier(checkpoint, pooling=pooling, max_tokens=80, seed=0)
+        assert encoder.last_layer.out_features == len(LABELS)
         folder = tmp_path / f"{Path(checkpoint).name}-{pooling}"
         save_classifier(encoder, folder)
         expected[folder] = (pooling, *predict(encoder, encoder.tokenize(texts), **CPU))
@@ -73,7 +74,7 @@ def test_stock_libraries_give_our_probabilities_and_vectors(tiny_checkpoint, tin
     for line, (folder, (pooling, probabilities, pooled)) in zip(
         lines, expected.items(), strict=True
     ):
-        assert np.ptp(probabilities, axis=0).max() > 0.02
+        assert np.ptp(probabilities, axis=0).max() > 0.01
         found = json.loads(line)
         rows = [[row[name] for name in LABELS] for row in found["pipeline"]]
         for name, values, wanted in (

@@ -37,9 +37,11 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     return (hidden.float() * mask).sum(1) / mask.sum(1).clamp(min=1)
 
 
-def last_layer(model: nn.Module) -> nn.Linear:
+def last_layer(model: Any) -> nn.Linear:
     """The linear layer that gives the logits."""
-    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    encoder = {*model.base_model.modules()}  # it comes before the head in BERT, behind in XLM-R
+    head = [module for module in model.modules() if module not in encoder]
+    return [module for module in head if isinstance(module, nn.Linear)][-1]
 
 
 def start_as_identity(model: nn.Module, missing: Collection[str]) -> None:
