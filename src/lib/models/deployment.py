@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tokenizers import Tokenizer
 
 from lib import metrics
 from lib.artefacts import read_manifest
@@ -90,8 +89,9 @@ def export(
                 encoder.model, encoder.tokenizer, seen, letters=RUSSIAN
             )
             logging.info(summary)
+        # so that the tokenizer.json cuts texts by itself, for those who have no transformers
+        encoder.tokenizer.backend_tokenizer.enable_truncation(encoder.max_tokens)
         save_classifier(encoder, building)
-        cut_texts(building / "tokenizer.json", encoder.max_tokens)
         rows += write_onnx(encoder, building, texts, validation, rows[0], max_loss)
         about: dict[str, Any] = {**made_of, "max_tokens": encoder.max_tokens}
         about |= {"parameters": encoder.model.num_parameters(), "measured": shown(rows)}
@@ -229,13 +229,6 @@ def line(row: dict[str, Any]) -> str:
         text += f", difference {metrics.with_interval(*row['difference'].values())}"
         text += f", {row['equal_labels']:.1%} of the labels equal"
     return text
-
-
-def cut_texts(tokenizer: Path, max_tokens: int) -> None:
-    """Let a tokenizer.json cut texts by itself, for those who read it without transformers."""
-    found = Tokenizer.from_file(str(tokenizer))
-    found.enable_truncation(max_tokens)
-    found.save(str(tokenizer))
 
 
 def size(path: Path) -> float:

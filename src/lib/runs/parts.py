@@ -214,14 +214,9 @@ def perturbed(step: Step) -> Path:
     return make(step, "perturbed", robustness.perturb, texts=texts)
 
 
-def _candidates_alone(step: Step) -> dict[float, Path]:
-    """05 up to its models."""
-    return candidates(step, training_texts(step), gold_clusters(step))
-
-
 TOGETHER: dict[str, Callable[[Step], Any]] = {
     "02_base_classifier": base_model,
     "03_embed_corpus": embeddings,
-    "05_metric_learning": _candidates_alone,
+    "05_metric_learning": lambda step: candidates(step, training_texts(step), gold_clusters(step)),
 }
 """The long part of a step, for several processes: see `python -m lib step`."""

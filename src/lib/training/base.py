@@ -46,7 +46,11 @@ def train(
     Raises:
         UserError: a model cannot be loaded.
     """
-    encoder = starting_point(start_model, base_model, base_revision, pooling, max_tokens, training)
+    if start_model is not None:
+        encoder = load_classifier(start_model, max_tokens)
+    else:
+        options = {"seed": training["seed"], "revision": base_revision}
+        encoder = new_classifier(base_model, pooling=pooling, max_tokens=max_tokens, **options)
     frame = pd.read_parquet(gold)
     train, validation = (
         Texts.build(encoder, frame[frame["split"] == split]) for split in ("train", "validation")
@@ -56,23 +60,6 @@ def train(
     history = fit(encoder, train, validation, batches, plan, folder / CHECKPOINTS)
     about = mend(encoder, validation, plan.predicting, temperature=calibrate, bias=decision_bias)
     leave(folder, encoder, history, about | {"steps": plan.steps})
-
-
-def starting_point(
-    start_model: Path | None,
-    base_model: Path | str,
-    base_revision: str | None,
-    pooling: str,
-    max_tokens: int,
-    training: dict[str, Any],
-) -> Encoder:
-    """A saved classifier, or the pretrained encoder with a new layer; see `train`."""
-    if start_model is not None:
-        return load_classifier(start_model, max_tokens)
-    seed, revision = training["seed"], base_revision
-    return new_classifier(
-        base_model, pooling=pooling, max_tokens=max_tokens, seed=seed, revision=revision
-    )
 
 
 def mend(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +28,9 @@ from lib.embeddings.store import read_probabilities
 from lib.errors import UserError
 from lib.files import atomic, write_parquet
 from lib.models.batching import PASSES
-from lib.models.encoder import Encoder, hardware, load_classifier
+from lib.models.encoder import Encoder, hardware, load_classifier, new_classifier
 from lib.models.inference import predict
-from lib.training.base import CHECKPOINTS, HISTORY, leave, mend, starting_point
+from lib.training.base import CHECKPOINTS, HISTORY, leave, mend
 from lib.training.batches import ClassClusterBatches, nearest_clusters
 from lib.training.losses import SupCon
 from lib.training.trainer import Plan, Texts, fit
@@ -108,15 +107,10 @@ def hold_out(frame: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame
     Whether a text is held out depends on its text_id and the seed alone, not on what else is
     kept: with another threshold, no text changes sides.
     """
-    drawn = np.array([_uniform(f"{seed} {text_id}") for text_id in frame["text_id"]])
-    held = drawn < share
+    keys = (f"{seed} {text_id}".encode() for text_id in frame["text_id"])
+    digests = b"".join(hashlib.blake2b(key, digest_size=8).digest() for key in keys)
+    held = np.frombuffer(digests, ">u8") / 2**64 < share  # numbers that look random
     return frame[held].reset_index(drop=True), frame[~held].reset_index(drop=True)
-
-
-def _uniform(text: str) -> float:
-    """A number in [0, 1) that looks random and depends on `text` only."""
-    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
-    return int.from_bytes(digest) / 2**64
 
 
 def assign_gold(
@@ -216,9 +210,12 @@ def train_candidate(
         UserError: a memory smaller than a batch, a class without gold texts, or no audit label to
             choose on.
     """
-    pooling = load_classifier(model, max_tokens).pooling
-    start = model if start_from == "base_classifier" else None
-    encoder = starting_point(start, base_model, base_revision, pooling, max_tokens, training)
+    encoder = load_classifier(model, max_tokens)
+    if start_from == "base_model":
+        options = {"seed": training["seed"], "revision": base_revision}
+        encoder = new_classifier(
+            base_model, pooling=encoder.pooling, max_tokens=max_tokens, **options
+        )
     frame = training_frame(gold, gold_clusters, pseudo)
     batches = class_cluster_batches(frame, kmeans, **sampling)
     if 0 < supcon["memory_size"] < batches.size:
@@ -306,8 +303,7 @@ def choose(
     """
     histories = {value: pd.read_csv(path / HISTORY) for value, path in candidates.items()}
     best = max(histories, key=lambda value: histories[value]["validation_macro_f1"].max())
-    shutil.copytree(candidates[best], folder, dirs_exist_ok=True)
-    encoder = load_classifier(folder, max_tokens)
+    encoder = load_classifier(candidates[best], max_tokens)
     validation = gold_validation(encoder, gold)
     on = hardware(precision, device) | {"tokens_per_batch": tokens_per_batch}
     about = mend(encoder, validation, on, temperature=calibrate, bias=decision_bias)
