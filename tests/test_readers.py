@@ -1,10 +1,10 @@
 """File formats: the same rows from each, and one clear message for each kind of damage."""
 
 import gzip
+import itertools
 import json
 import tracemalloc
 import zipfile
-from itertools import islice
 
 import pandas as pd
 import pytest
@@ -235,17 +235,55 @@ def test_encoding_and_delimiter_are_detected(tmp_path, encoding, ends):
 
 
 @pytest.mark.parametrize("encoding", encodings.ENCODINGS)
-def test_the_encoding_of_short_files(tmp_path, encoding):
-    """Of one line each; a capital letter of a Macintosh may be wrong."""
+@pytest.mark.parametrize("form", ["{text}", "{sign} {text}", "{text} 100{sign}", "{text} 5 {sign}"])
+def test_the_encoding_of_short_files(tmp_path, encoding, form):
+    """Of one line each; a capital letter of a Macintosh may be wrong, or its sign."""
     lines = (SAMPLE_DIR / "corpus.csv").read_text("utf-8").splitlines()[1:401:4]
     right = 0
-    for text in (line.split(",")[0].strip('"')[:40] for line in lines):
+    for line, sign in zip(lines, itertools.cycle(encodings.SIGNS), strict=False):
+        text = form.format(text=line.split(",")[0].strip('"')[:40], sign=sign)
         path = tmp_path / "a.csv"
         given = f"text\n{text}\n".encode(encoding, errors="ignore")
         path.write_bytes(given)
         found = readers.detect(path, ["text"]).encoding
         right += given.decode(found, "replace") == given.decode(encoding)
     assert right >= (90 if encoding == "mac-cyrillic" else 98)
+
+
+@pytest.mark.parametrize(
+    "text", ["цена 100€, дорого", "• не дорого\n• удобно", "хорошо, но 5 € за кг"]
+)
+def test_signs_are_no_letters_of_a_macintosh(tmp_path, text):
+    path = tmp_path / "a.csv"
+    path.write_bytes(f"text\n{text}\n".encode("cp1251"))
+    assert [found for (found,) in values(path, ["text"])] == text.splitlines()
+
+
+def test_utf_8_with_a_cut_letter_is_utf_8(tmp_path):
+    path = tmp_path / "a.csv"
+    lines = "text,label\n😀😀😀 супер,positive\n👍👍👍🔥🔥 класс,positive\n⭐⭐⭐⭐⭐,positive\n"
+    path.write_bytes(lines.encode() + "не\n".encode()[:-2] + b",negative\n")
+    assert "line 5: not UTF-8 (byte 0xd0)" in message_of(path)
+    path.write_bytes("text,label\n«5°» – 7€ ☺❤️,\n".encode() + b"\xd0,\n")
+    assert "line 3: not UTF-8 (byte 0xd0)" in message_of(path)
+
+
+@pytest.mark.parametrize("encoding", encodings.ENCODINGS)
+def test_lines_of_utf_8_in_another_encoding_are_named(tmp_path, encoding):
+    short = ["так", "раз", "уже", "Её", "её", "всё", "том", "2020", "Да"]  # UTF-8 by chance
+    good = "\n".join(["text", "Добрый день, всё понравилось, спасибо", *short, ""]).encode(encoding)
+    path = tmp_path / "a.tsv"
+    path.write_bytes(good)
+    form = Format(encoding=encoding)
+    assert len(values(path, ["text"], file_format=form)) == 10
+    for bad in ("Плохо", "Иное 😀"):
+        path.write_bytes(good + f"{bad}\n".encode())
+        assert f"line 12: UTF-8 in a file of {encoding.upper()} ('{bad}')" in message_of(
+            path, ["text"], file_format=form
+        )
+    path.write_bytes("text\nПлохо\n".encode())
+    for name in ("utf8", "U8", "cp65001"):
+        assert values(path, ["text"], file_format=Format(encoding=name)) == [("Плохо",)]
 
 
 def test_a_long_beginning_without_cyrillic(tmp_path):
@@ -391,6 +429,6 @@ def test_rows_come_before_the_file_is_read_whole(tmp_path, kind):
     content = (head + line * 100_000).encode() + b"\xff\n"
     path.write_bytes(gzip.compress(content, 1) if kind.endswith("gz") else content)
     rows = readers.read(path, ["text", "label"])
-    assert len(list(islice(rows, 10))) == 10
+    assert len(list(itertools.islice(rows, 10))) == 10
     with pytest.raises(UserError, match="not UTF-8"):
         list(rows)
