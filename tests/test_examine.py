@@ -113,20 +113,25 @@ def test_what_is_no_mapping(given):
 
 def test_all_problems_come_at_once_each_with_its_remedy(tmp_path):
     (tmp_path / "a_train.csv").write_text("review;Sentiment\nда;1\n", encoding="cp1251")
-    write(tmp_path, "b_train.csv", ["positive", "negativ"])
+    write(tmp_path, "b_train.csv", ["positive", "negativ", "neutrall"])
     (tmp_path / "c_test.csv").write_text("text,label\nда,positive,лишнее\n", encoding="utf-8")
     (tmp_path / "d.xlsx").write_bytes(b"PK")
     (tmp_path / "e.parquet").write_bytes(b"PAR1")
     (tmp_path / "f.jsonl").write_bytes(b'{"text": 5}')
+    (tmp_path / "g_train.jsonl").write_text('{"review": "да", "sentiment": 1}', encoding="utf-8")
+    write(tmp_path, "h_train.csv", [0, 1, 2])
     lines = message_of(params_of(tmp_path)).splitlines()
     expected = [
         *("a_train.csv: no column 'text' and no column 'label'", "b_train.csv, line 3, column lab"),
         *("c_test.csv, line 2: 3 fields", "d.xlsx: not readable as a spreadsheet"),
         *("e.parquet: not readable", "f.jsonl, line 1, column text: expected a text, found int"),
+        *("g_train.jsonl, line 1: no column 'text' and no column 'label'", "h_train.csv, column l"),
     ]
     assert all(sum(part in line for line in lines) == 1 for part in expected), lines
     assert len(lines) == len(expected)
     assert any("-p text_column=review -p label_column=Sentiment" in line for line in lines)
+    assert any("-p text_column=review -p label_column=sentiment" in line for line in lines)
+    assert any("labels of the file: negativ, neutrall, positive" in line for line in lines)
     assert any("'negativ'; the nearest valid name is 'negative'" in line for line in lines)
 
 

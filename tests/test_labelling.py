@@ -178,7 +178,7 @@ def test_bad_input_is_one_message(model, tmp_path):
             "out.csv",
             "no column 'text'; expected text, found review; .*--text",
         ),
-        (write("none.jsonl", b"{}\n"), "out.jsonl", "line 1: no column 'text'"),
+        (write("none.jsonl", b"{}\n"), "out.jsonl", "line 1: no column 'text'.* --text-column; "),
         (write("p.parquet", b"PAR1"), "out.parquet", "p.parquet: not readable after row 0"),
         (tmp_path / "none.csv", "out.csv", "none.csv: no such csv"),
         (good, "out.parquet", r"must end in \.csv"),

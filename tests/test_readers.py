@@ -172,6 +172,18 @@ def test_bad_json_lines(tmp_path, content, fragment):
     assert fragment in message_of(path)
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_the_first_object_says_which_columns_there_are(tmp_path, kind):
+    path = write(tmp_path, f"a.{kind}", [{"review": "да", "label": ""}])
+    with pytest.raises(readers.MissingColumn) as error:
+        values(path)
+    assert (error.value.columns, error.value.found) == (["text"], ["review", "label"])
+    path.write_text('{"text": "да", "label": ""}\n{"review": "да"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="2: no column 'text' and no column 'label'") as error:
+        values(path)
+    assert not isinstance(error.value, readers.MissingColumn)
+
+
 def test_empty_table(tmp_path):
     for kind in ("tsv", "parquet"):
         path = write(tmp_path, f"a.{kind}", {"text": [], "label": []})

@@ -100,10 +100,14 @@ def read(
     Args:
         may_be_empty: else a file without rows is an error.
     Raises:
+        MissingColumn: also if the first object of a JSON file has not a needed column.
         UserError: also for the first broken row, naming file, line (parquet: row) and column.
     """
     place = ""
-    for place, values, _, problem in rows(path, needed, file_format, optional=optional):
+    for row in rows(path, needed, file_format, optional=optional):
+        if row.problem and not place and isinstance(row.content, dict):  # of JSON
+            check_columns(row.place, needed, [*row.content])
+        place, values, _, problem = row
         if problem:
             raise UserError(f"{place}: {problem}")
         yield place, values

@@ -158,7 +158,9 @@ def read(path: Path, text_column: str) -> Iterator[readers.Row]:
     try:
         for row in readers.rows(path, [text_column]):
             text = row.values.get(text_column)
-            if row.problem is None and not (isinstance(text, str) and text.strip()):
+            if isinstance(row.content, dict) and text_column not in row.content:  # of JSON
+                row = row._replace(problem=f"{row.problem}; name the column with --text-column")
+            elif row.problem is None and not (isinstance(text, str) and text.strip()):
                 row = row._replace(problem=f"no text in column {text_column!r}")
             yield row
     except readers.MissingColumn as error:
