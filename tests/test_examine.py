@@ -191,3 +191,27 @@ def test_only_the_first_rows_are_looked_at_before_a_run(tmp_path):
     write(tmp_path, "a_train.csv", [1, 2, 3, 3, 3, 5, 4])
     assert "to be decided when all rows are read" in examine(params_of(tmp_path), 4)[1][0]
     assert "labels are stars" in examine(params_of(tmp_path))[1][0]
+
+
+def test_ten_points_may_begin_like_stars(tmp_path):
+    """All labels of stars in the first rows settle nothing: not for files beside it, either."""
+    write(tmp_path, "a_train.csv", [1, 2, 3, 4, 5, 8])
+    write(tmp_path, "b_test.csv", [1, 5])
+    for note in examine(params_of(tmp_path), 5)[1]:
+        assert "to be decided when all rows are read" in note
+    for note in examine(params_of(tmp_path))[1]:
+        assert "labels are ten_point" in note
+    write(tmp_path, "a_train.csv", [1, 2, 3, 4, 5, 5])
+    assert all("be decided" in note for note in examine(params_of(tmp_path), 5)[1])
+    for note in examine(params_of(tmp_path))[1]:
+        assert "labels are stars" in note
+
+
+@pytest.mark.parametrize("label", [{}, {"label": ""}])
+def test_a_long_file_without_labels_leaves_nothing_open(tmp_path, label):
+    write(tmp_path, "a_train.csv", [1, 2, 3, 4, 5])
+    write(tmp_path, "b_test.csv", [1, 3, 4])
+    pd.DataFrame([{"text": "да"} | label] * 9).to_csv(tmp_path / "c.csv", index=False)
+    notes = examine(params_of(tmp_path), 6)[1]
+    assert ["labels are stars" in note for note in notes] == [True, True, False]
+    assert "no labels" in notes[2]

@@ -40,11 +40,12 @@ class _Look:
 
     @property
     def fits(self) -> list[str]:
-        """The choices that have all labels; of several those all of whose labels are there."""
+        """The choices that have all labels; of several, when all rows are known, those all of whose
+        labels are there: 1 to 5 are stars, but 6 to 10 may follow."""
         choices = self.portion.source.label_choices
         fits = [name for name in choices if self.labels.keys() <= classes_of(choices[name]).keys()]
         complete = [name for name in fits if self.labels.keys() >= self._all(name)]
-        return complete or fits
+        return (self.whole and complete) or fits
 
     @property
     def complete(self) -> bool:
@@ -73,11 +74,16 @@ def examine(params: GoldDataParams, most: int | None = None) -> tuple[list[Porti
                 problems.append(f"source {portion.source.name!r}: {error}{_hint(error, portion)}")
     own = [look for look in looks.values() if look.portion.source.label_choices]
     sure = {look.fits[0] for look in own if look.labels and len(look.fits) == 1}
+    # what a file may turn out to be, and with it those beside it
+    later: set[str] = set()
+    for look in own:
+        if look.labels and len(look.fits) > 1 and not look.complete:
+            later.update(look.fits)
     notes = []
     for number, look in looks.items():
         if look in own:
             try:
-                found[number], words = _decided(look, sure)
+                found[number], words = _decided(look, sure, later)
                 notes.append(f"{look.portion.name} ({look.portion.role}): {words}")
             except UserError as error:
                 problems.append(f"source {look.portion.source.name!r}: {error}")
@@ -105,19 +111,20 @@ def _look(portion: Portion, most: int | None) -> _Look:
     return look
 
 
-def _decided(look: _Look, sure: set[str]) -> tuple[Portion, str]:
+def _decided(look: _Look, sure: set[str], later: set[str]) -> tuple[Portion, str]:
     """The portion with the meaning of its labels, and its description."""
     portion, source = look.portion, look.portion.source
     fits = look.fits
     if not fits:
         raise UserError(_unknown(look))
-    if len(fits) > 1 and len(sure.intersection(fits)) == 1:  # as in the files beside it
+    # as in the files beside it
+    if len(fits) > 1 and len(sure.intersection(fits)) == 1 and not later.intersection(fits):
         fits = [*sure.intersection(fits)]
     labels = source.label_choices[fits[0]]
     words = [_written(portion)]
     if not look.labels:
         words.append("no labels")
-    elif len(fits) > 1 and look.complete:
+    elif len(fits) > 1 and not later.intersection(fits):
         raise UserError(
             f"{portion.part}, column {source.label_column}: labels {_some(look.labels)} may be "
             f"{' or '.join(f'{n} ({_meaning(look, source, n)})' for n in fits)}; say which: "
