@@ -68,6 +68,9 @@ def test_the_full_configuration_names_every_data_set():
         ({"local_labels": {"negative": [False]}}, ["local_labels: YAML reads yes, no, "]),
         ({"local_labels": {"neutral": [None]}}, ["null as no text; quote them"]),
         ({"run": "../x"}, ["run: '../x' is not a folder name"]),
+        ({"delimiter": '"'}, ["delimiter: a quotation mark or a line break cannot stand between"]),
+        ({"delimiter": "\n"}, ["delimiter: a quotation mark or a line break", "got '\\n'"]),
+        ({"delimiter": "||"}, ["delimiter: String should have at most 1 character, got '||'"]),
     ],
     ids=str,
 )
@@ -95,6 +98,14 @@ def test_all_problems_are_said_at_once():
         ("sources=[local, cedr]", "01_gold_data", "sources", ["local", "cedr"]),
         ("data_dir=", "01_gold_data", "data_dir", None),
         ("data_dir='1e3'", "01_gold_data", "data_dir", "1e3"),
+        *(
+            (f"{step}delimiter={given}", "01_gold_data", "delimiter", meant)
+            for step in ("", "1.")
+            for given, meant in (
+                *(("|", "|"), (",", ","), ("\\t", "\t"), ("tab", "\t"), ("\t", "\t"), ("';'", ";")),
+                *(("^", "^"), ("'", "'"), ("null", None), ("", None)),
+            )
+        ),
     ],
 )
 def test_overrides_win(override, step, name, value):

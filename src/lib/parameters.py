@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -39,6 +40,12 @@ def _encoding(name: str) -> str:
     except LookupError as error:
         raise ValueError("no such encoding") from error
     return name
+
+
+def _delimiter(text: Any) -> Any:
+    if isinstance(text, str) and set(text) & set('"\r\n'):
+        raise ValueError("a quotation mark or a line break cannot stand between columns")
+    return "\t" if text in ("\\t", "tab") else text
 
 
 LABEL_CHOICES = ("auto", "names", "signs", "codes", "neutral_first", "stars", "ten_point")
@@ -127,8 +134,11 @@ class GoldDataParams(StepParams):
     encoding: Annotated[str, AfterValidator(_encoding)] | None = Field(
         None, description="local: of text files, such as cp1251; null: detected"
     )
-    delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="local: between columns; null: detected"
+    delimiter: Annotated[str | None, BeforeValidator(_delimiter)] = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="local: between columns, one character or tab; null: detected",
     )
     unlabelled_gold: Literal["corpus", "drop"] = Field(
         "corpus", description="rows without a label in gold files: into the corpus, or dropped"

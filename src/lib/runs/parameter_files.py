@@ -53,7 +53,8 @@ def load(path: Path | str, overrides: list[str] | None = None) -> RunParams:
 
     Args:
         path: the YAML file.
-        overrides: `step.name=value` or `name=value` (every step that has it); values are YAML.
+        overrides: `step.name=value` or `name=value` (every step that has it); values are YAML,
+            but a delimiter is taken as it is.
     Raises:
         UserError: with one line for each thing that is wrong.
     """
@@ -152,8 +153,11 @@ def _parse(override: str) -> tuple[str, Any]:
     name, equals, text = override.partition("=")
     if not equals:
         raise ValueError("expected name=value")
+    plain = name == "run" or (
+        name.rpartition(".")[2] == "delimiter" and not re.fullmatch(r"""|null|(['"]).*\1""", text)
+    )
     try:
-        return name, text if name == "run" else yaml.load(text, Loader=_Loader)
+        return name, text if plain else yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"the value is not readable YAML ({error})") from error
 
