@@ -340,6 +340,16 @@ def test_one_row_that_is_broken_does_not_take_others_with_it(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("name", "written"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_line_of_a_single_column_is_its_text(tmp_path, name, written):
+    path = tmp_path / name
+    texts = ["Хорошо, но\tдорого", ",\t", 'как "там", а\tтут', "да"]
+    path.write_text("\n".join(["text", *texts, "", f'"в{written} кавычках"', ""]), encoding="utf-8")
+    assert values(path, ["text"]) == [*((text,) for text in texts), (f"в{written} кавычках",)]
+    path.write_text(f'text\n"да"{written} нет\n', encoding="utf-8")  # or two fields
+    assert "line 2: 2 fields, expected 1" in message_of(path, ["text"])
+
+
 def test_odd_tables(tmp_path):
     frame = pd.DataFrame({"text": ["с нулём \0.", "ш" * 1_000_000], "label": ["", "x"]})
     frame[[f"c{n}" for n in range(40)]] = 7

@@ -226,7 +226,7 @@ def _csv(path: Path, needed: Sequence[str], written: Format) -> Iterator[Row]:
     named = bool(written.columns)
     least = 1 + max(map(columns.index, needed), default=0) if named else len(columns)
     with opened(path, written.encoding) as file:
-        records = _records(file, delimiter, strict=not named)
+        records = _records(file, delimiter, strict=not named, single=len(columns) == 1)
         for number, fields, problem in itertools.islice(records, 0 if named else 1, None):
             if not fields:  # a blank line
                 continue
@@ -242,12 +242,15 @@ def _csv(path: Path, needed: Sequence[str], written: Format) -> Iterator[Row]:
 
 
 def _records(
-    file: IO[str], delimiter: str, strict: bool
+    file: IO[str], delimiter: str, strict: bool, single: bool = False
 ) -> Iterator[tuple[int, list[str], str | None]]:
     """Line, fields and problem of each record of a delimited file.
 
     Of a record that is not readable, the first line is taken for broken, and the next one begins
     anew: a quotation mark that nobody closes does not swallow the rest of the file.
+
+    Args:
+        single: there is one column: a line with delimiters is its text, unless fields are quoted.
     """
     number = 1
     waiting: list[str] = []
@@ -271,6 +274,8 @@ def _records(
             waiting += reversed(taken[1:])
             del taken[1:]
             reader = csv.reader(lines(), delimiter=delimiter, strict=strict)
+        if single and (line := delimiter.join(fields)) == taken[0].rstrip("\r\n"):
+            fields = [line] if line else []
         yield number, fields, problem
         number += len(taken)
         taken.clear()
