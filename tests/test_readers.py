@@ -394,6 +394,33 @@ def test_sheets(tmp_path):
     assert "not readable as a spreadsheet" in message_of(tmp_path / "b.xlsx")
 
 
+def test_merged_cells(tmp_path):
+    path = tmp_path / "a.xlsx"
+    frame = pd.DataFrame({"text": ["да", "нет", "ну"], "label": [1, None, 2], "note": ""})
+
+    def save(*ranges):
+        with pd.ExcelWriter(path) as book:
+            frame.to_excel(book, index=False, startrow=1, sheet_name="Лист")
+            for cells in ranges:
+                book.sheets["Лист"].merge_cells(cells)
+
+    save("C3:C5", "A1:B1", "B5:C5")  # a note, a title, across
+    assert len(values(path)) == 3
+    save("C3:C5", "B3:B4")
+    assert "cells B3:B4 of column 'label' are merged, so that only row 3" in message_of(path)
+    assert len(values(path, ["text"])) == 3
+    for sheet in (path, tmp_path / "a.xlsx:Лист"):
+        message = message_of(sheet, ["text"], optional=["source", "label"])
+        assert "unmerge them and fill every row" in message
+
+
+def test_escapes_of_spreadsheets(tmp_path):
+    texts = ["да_x000D_\nнет_x0007_", "_x005F_x000D_ _x005f_x", "_xD83D_ x_x12_ _xyz", "1.0"]
+    plain = ["да\r\nнет\a", "_x000D_ _x", "_xD83D_ x_x12_ _xyz", "1.0"]
+    path = write(tmp_path, "a.xlsx", [{"text": text} for text in texts])
+    assert values(path, ["text"]) == [(text,) for text in plain]
+
+
 def test_a_zip_file_has_one_file(tmp_path):
     path = tmp_path / "a.csv.zip"
     with zipfile.ZipFile(path, "w") as archive:

@@ -158,7 +158,7 @@ def _rows(
     if kind == "parquet":
         return _parquet(path, needed, optional)
     if kind == "xlsx":
-        return _sheet(path, needed)
+        return _sheet(path, needed, optional)
     written = detect(path, needed, file_format)
     if kind == "json":
         with opened(path, written.encoding) as file:
@@ -352,9 +352,10 @@ def _parquet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iter
             yield Row(f"{path}, row {number}", values)
 
 
-def _sheet(path: Path, needed: Sequence[str]) -> Iterator[Row]:
+def _sheet(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
     columns = header(path)
     check_columns(str(path), needed, columns)
-    for number, fields in itertools.islice(sheet_rows(path), 1, None):
+    cells = sheet_rows(path, {*needed, *optional})
+    for number, fields in itertools.islice(cells, 1, None):
         fields += [""] * (len(columns) - len(fields))
         yield Row(f"{path}, row {number}", dict(zip(columns, fields, strict=False)), fields)
