@@ -60,6 +60,15 @@ def test_all_problems_of_files_come_first(tmp_path, capsys):
     assert "b.csv: no column 'text'" in second and not (tmp_path / "outputs").exists()
 
 
+def test_the_log_says_how_files_are_written(tmp_path, caplog):
+    lines = ["text;label", "плохо;negative", "никак;neutral", "хорошо;positive"]
+    (tmp_path / "a_train.csv").write_text("\n".join(lines), encoding="cp1251")
+    given = parameter_files.load(LOCAL, [f"data_dir={tmp_path}", "sources=[local]"])
+    with caplog.at_level("INFO"):
+        runner.prepare(given, ["01_gold_data"], tmp_path / "outputs")
+    assert "a_train.csv (gold): cp1251, delimiter ';', labels are names (" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

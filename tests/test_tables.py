@@ -2,7 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.data import tables
+from lib import LABELS
+from lib.data import corpus as preparation
+from lib.data import sources, tables
+from lib.errors import UserError
+from lib.parameters import GoldDataParams
 
 
 @pytest.fixture
@@ -50,3 +54,15 @@ def test_sources_and_texts_without_the_rest(corpus):
     rows = np.array([5, 0, 3, 0])
     assert tables.read_texts(directory, rows) == frame["text"][rows].tolist()
     assert tables.read_texts(directory, rows[:0]) == []
+
+
+def test_labelled_files_alone_leave_no_corpus_and_that_is_said(tmp_path):
+    lines = [f"текст{i} слово{i * i},{LABELS[i % 3]}" for i in range(60)]
+    (tmp_path / "a_train.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    params = GoldDataParams(sources=["local"], data_dir=str(tmp_path))
+    given = {"parameters": params.model_dump(mode="json"), "contents": sources.fingerprint(params)}
+    out = tmp_path / "out"
+    out.mkdir()
+    preparation.prepare(out, **given)
+    with pytest.raises(UserError, match=r"out/corpus has no texts, and 03 needs.* --to 02"):
+        tables.read_sources(out / "corpus")
