@@ -160,6 +160,24 @@ def test_frozen_words_stay_and_are_not_in_checkpoints(tiny_checkpoint, tmp_path)
         assert not [name for name in file.keys() if "embeddings.tok" in name]  # noqa: SIM118
 
 
+@pytest.mark.parametrize("supcon", [False, True])
+def test_training_in_bfloat16_computes_in_it_and_learns(
+    tiny_checkpoint, tmp_path, monkeypatch, supcon
+):
+    classify, found = trainer.classify, []
+
+    def watched(*given, **named):
+        logits, pooled = classify(*given, **named)
+        found.append(logits.dtype)
+        return logits, pooled
+
+    monkeypatch.setattr(trainer, "classify", watched)
+    options = {"supcon": supcon, "steps": 30, "precision": "bfloat16"}
+    encoder, history = train(tiny_checkpoint, tmp_path, **options)
+    assert {*found} == {torch.bfloat16} and weights(encoder).dtype == torch.float32
+    assert history["validation_macro_f1"].max() > 0.9
+
+
 def test_a_batch_without_weight_changes_no_weights_to_nan(tiny_checkpoint, tmp_path):
     encoder = new_classifier(tiny_checkpoint, pooling="mean", max_tokens=32, seed=0)
     texts = Texts.build(encoder, toy(12, 1), weights=np.zeros(12))
