@@ -16,6 +16,7 @@ from lib.metrics import with_interval
 from lib.models import embedded
 
 FREE = {"MIT", "Apache-2.0"}
+ELSEWHERE = "see where it comes from"
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|#$~<"})
 
 
@@ -35,6 +36,8 @@ def write(
     """
     sources = [REGISTRY[name] for name in gold["sources"]]
     base_model, licence = base_model_of(base["base_model"])
+    if (start := base.get("start_model")) and final.get("start_from") != "base_model":
+        base_model, licence = Path(start).name, ELSEWHERE  # its weights may be of another model
     labelled = pd.read_parquet(run_dir / "01_gold_data" / "tables" / "gold.parquet")
     filters = read_manifest(run_dir, "04_cluster_purity") or {}
     evaluated = read_manifest(run_dir, "06_final_eval")
@@ -78,5 +81,5 @@ def base_model_of(name: str) -> tuple[str, str]:
     if name == embedded.EMBEDDED_NAME:
         return "intfloat/multilingual-e5-small", "MIT"
     if Path(name).expanduser().is_dir():
-        return Path(name).name, "see where it comes from"
+        return Path(name).name, ELSEWHERE
     return name, "see its page on the hub"
