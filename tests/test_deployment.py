@@ -19,7 +19,7 @@ from huggingface_hub import metadata_load
 from lib import LABELS
 from lib.data.tables import write_corpus
 from lib.errors import UserError
-from lib.files import folder_digests, read_json, write_json
+from lib.files import folder_digests, read_json, write_json, write_text
 from lib.models import SentimentModel, card, deployment, sentiment
 from lib.models.encoder import load_classifier
 from lib.models.inference import predict
@@ -294,3 +294,26 @@ def test_an_export_older_than_the_final_model_is_named(run_dir, caplog):
     SentimentModel(run_dir)
     assert "is older than the run's final model" in caplog.text
     assert deployment.export(run_dir, max_loss=0.06) == out  # the run's own may be replaced
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_record_of_an_export_counts_as_none(tmp_path, content):
+    for step in deployment.STEPS:
+        write_json(tmp_path / step / "manifest.json", {"parameters": {}, "outputs": {}})
+    for name in ("config.json", "tokenizer.json", "export.json"):
+        write_text(tmp_path / "model" / name, content)
+    assert exported_of(tmp_path) is None
+    assert sentiment.find_model(tmp_path) == tmp_path / "model"
+    with pytest.raises(UserError, match=r"is there already; .* use --force"):
+        deployment.export(tmp_path)
+
+
+@pytest.mark.parametrize("start_from", ["base_classifier", "base_model"])
+def test_the_card_names_what_the_weights_come_from(run_dir, exported, tmp_path, start_from):
+    """Not base_model, which a start model of another kind makes void."""
+    base = {"base_model": "embedded:e5-small", "start_model": "/home/me/my_model", "epochs": 1}
+    parameters = {"sources": ["sample"], "seed": 0}, base, {"start_from": start_from, "steps": 9}
+    card.write(tmp_path, read_json(exported / "export.json"), run_dir, *parameters)
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    named = r"my\_model (licence: see where it comes from)" in readme and "/home/me" not in readme
+    assert named == ("e5-small" not in readme) == (start_from == "base_classifier")

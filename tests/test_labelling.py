@@ -3,6 +3,7 @@
 import io
 import json
 import os
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -193,15 +194,13 @@ def test_bad_input_is_one_message(model, tmp_path):
     label_files(model, [good], tmp_path / "out.csv", force=True)
 
 
-def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("said", [(28, os.strerror(28)), ("8 requested and 4 written",)])
+def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch, said):
+    """Python names the reason; numpy, which saves the pieces, only the bytes."""
     texts().to_csv(tmp_path / "in.csv", index=False)
-
-    def full(*_, **__):
-        raise OSError(28, os.strerror(28))
-
     with monkeypatch.context() as patch:
-        patch.setattr(labelling, "_write_lines", full)
-        with pytest.raises(UserError, match=r"out\.csv: cannot be written \(No space left"):
+        patch.setattr(labelling, "_write_lines", mock.Mock(side_effect=OSError(*said)))
+        with pytest.raises(UserError, match=rf"out\.csv: cannot be written \({said[-1]}\)"):
             label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
     label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
@@ -258,3 +257,27 @@ def test_texts_are_cleaned_as_those_of_training(model):
 def test_a_very_long_text(model):
     found = SentimentModel(model).predict_proba(["очень плохо " * 100_000, ""])
     assert found.shape == (2, 3) and np.isfinite(found).all()
+
+
+def test_a_sheet_may_be_labelled_again(model, tmp_path):
+    texts(5).to_excel(tmp_path / "a.xlsx", index=False, sheet_name="Лист")
+    for force in (False, True):
+        label_files(model, [tmp_path / "a.xlsx:Лист"], tmp_path / "out.csv", force=force)
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 5
+
+
+@pytest.mark.parametrize("cut", ["000001.npy", "about.json"])
+@pytest.mark.parametrize("size", [0, 5, 150])
+def test_what_waits_and_is_damaged_is_made_again(model, tmp_path, monkeypatch, caplog, cut, size):
+    texts().to_csv(tmp_path / "in.csv", index=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(labelling, "_write_lines", mock.Mock(side_effect=KeyboardInterrupt))
+        label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    path = tmp_path / ".out.csv.partial" / cut
+    path.write_bytes(path.read_bytes()[: min(size, path.stat().st_size - 1)])
+    label_files(model, [tmp_path / "in.csv"], tmp_path / "out.csv")
+    assert f"{path} is damaged" in caplog.text
+    expected = SentimentModel(model).predict_proba(texts()["text"])
+    np.testing.assert_allclose(
+        pd.read_csv(tmp_path / "out.csv")[list(ADDED[1:])], expected, atol=1e-4
+    )

@@ -20,7 +20,7 @@ from lib import metrics
 from lib.artefacts import read_manifest
 from lib.data.tables import batches
 from lib.errors import UserError
-from lib.files import atomic_folder, read_json, write_json
+from lib.files import atomic_folder, read_record, write_json
 from lib.models import card, onnx_export, vocabulary
 from lib.models.encoder import Encoder, hardware, load_classifier, save_classifier
 from lib.models.inference import predict
@@ -67,7 +67,7 @@ def export(
     options = {"keep_vocabulary": keep_vocabulary, "max_loss": max_loss}
     made_of = {"origin": origin(manifests[STEP]), **options}
     if out.exists() and not force:
-        there = read_json(out / ABOUT) if (out / ABOUT).is_file() else {}
+        there = read_record(out / ABOUT, dict) or {}
         if there.items() >= made_of.items():
             logging.info("%s is there already, made of the same model", out)
             return out

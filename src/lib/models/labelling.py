@@ -28,7 +28,7 @@ from lib import LABELS
 from lib.data import readers
 from lib.data.spreadsheets import split_sheet
 from lib.errors import UserError
-from lib.files import FORMULA, atomic, digest, read_json, write_json
+from lib.files import FORMULA, atomic, digest, read_record, write_json
 from lib.models.batching import batched
 from lib.models.sentiment import PIECE, SentimentModel
 
@@ -74,8 +74,8 @@ def label_files(
             _label(predictor, path, target, text_column, count)
         except OSError as error:
             raise UserError(
-                f"{target}: cannot be written ({error.strerror}); what is predicted is kept, the "
-                "same command goes on from there"
+                f"{target}: cannot be written ({error.strerror or error}); what is "
+                "predicted is kept, the same command goes on from there"
             ) from error
     return targets
 
@@ -93,7 +93,7 @@ def _check_paths(path: Path, target: Path, force: bool) -> None:
     kind = readers.extension(_written_as(path))
     if readers.extension(target.name) != kind or target.name.lower().endswith(".zip"):
         raise UserError(f"--out: {target} must end in .{kind}, as {path.name} does")
-    if target.exists() and (not force or target.samefile(path)):
+    if target.exists() and (not force or target.samefile(split_sheet(path)[0])):
         raise UserError(f"--out: {target} is there already; name another file, or use --force")
 
 
@@ -125,13 +125,13 @@ def _label(model: SentimentModel, path: Path, target: Path, text_column: str, co
     stat = split_sheet(path)[0].stat()
     origin = digest([stat.st_size, stat.st_mtime_ns, model.fingerprint, text_column])
     about = waiting / "about.json"
-    if not (about.exists() and read_json(about) == origin):
+    if read_record(about, str) != origin:
         shutil.rmtree(waiting, ignore_errors=True)
         write_json(about, origin)
     with tqdm(total=count, desc=path.name, unit="text", disable=None) as bar:
         for number, rows in enumerate(batched(read(path, text_column), PIECE)):
             piece = waiting / f"{number:06d}.npy"
-            if not piece.exists():
+            if not _is_whole(piece, len(rows)):
                 found = np.full((len(rows), len(LABELS)), np.nan, np.float32)
                 whole = [i for i, row in enumerate(rows) if row.problem is None]
                 found[whole] = model.predict_proba(rows[i].values[text_column] for i in whole)
@@ -147,6 +147,17 @@ def _label(model: SentimentModel, path: Path, target: Path, text_column: str, co
         else:
             _write_lines(path, temporary, text_column, predictions)
     shutil.rmtree(waiting)
+
+
+def _is_whole(piece: Path, rows: int) -> bool:
+    """Whether predictions of so many rows are there."""
+    if not piece.exists():
+        return False
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        if np.load(piece).shape == (rows, len(LABELS)):
+            return True
+    logging.warning("%s is damaged; it is made again", piece)
+    return False
 
 
 def read(path: Path, text_column: str) -> Iterator[readers.Row]:

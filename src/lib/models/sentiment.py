@@ -25,7 +25,7 @@ from lib import LABELS
 from lib.artefacts import Manifest, output_digest, read_manifest
 from lib.data.cleaning import clean
 from lib.errors import UserError
-from lib.files import digest, file_digest, read_json
+from lib.files import digest, file_digest, read_record
 from lib.models.batching import (
     CPU_TOKENS_PER_BATCH,
     MAX_PADDING,
@@ -106,13 +106,12 @@ def find_model(path: Path) -> Path:
 def exported(run_dir: Path) -> dict[str, Any] | None:
     """export.json of a run's own exported model, and whether it is of the final model (`current`).
 
-    None if nothing is exported.
+    None if nothing is exported, or that file is damaged.
     """
-    path = run_dir / OWN / ABOUT
-    if not path.is_file():
+    about, final = read_record(run_dir / OWN / ABOUT, dict), read_manifest(run_dir, STEP)
+    if not about:
         return None
-    about, final = read_json(path), read_manifest(run_dir, STEP)
-    return about | {"current": final is not None and about["origin"] == origin(final)}
+    return about | {"current": final is not None and about.get("origin") == origin(final)}
 
 
 def origin(final: Manifest) -> str:
