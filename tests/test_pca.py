@@ -88,6 +88,17 @@ def test_too_many_dimensions_are_refused_before_any_work(store, tmp_path, dimens
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(store, tmp_path, monkeypatch):
+    def open_full(path, mode="r", **options):
+        return open("/dev/full" if "w" in mode else path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(OSError, match="No space left on device"):
+        fit_and_project(tmp_path, embeddings=store, dimensions=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pca.npz", "store"]
+
+
 @given(hnp.arrays(np.float16, (3, 4), elements=st.floats(-50, 50, width=16)))
 def test_normalised_vectors_have_length_1_and_the_input_stays(vectors):
     before = vectors.copy()

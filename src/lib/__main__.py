@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import signal
 import sys
@@ -35,9 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except Exception as error:
-        if NO_SPACE not in str(error):  # so say Python, safetensors and pyarrow, each by its kind
+        number = getattr(error, "errno", None)
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = "give this user the rights to it, or name another place"
+        elif NO_SPACE in str(error) or number == errno.EDQUOT:
+            remedy = DISK_FULL  # so say Python, safetensors and pyarrow, each by its kind
+        else:
             raise
-        print(printable(f"error: {error}; {DISK_FULL}"), file=sys.stderr)
+        print(printable(f"error: {error}; {remedy}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)

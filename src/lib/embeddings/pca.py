@@ -80,12 +80,12 @@ def fit_and_project(folder: Path, *, embeddings: Path, dimensions: int) -> None:
     pca = fit(sample, dimensions)
     del sample  # a gigabyte
     pca.save(folder / "pca.npz")
-    with atomic(folder / "reduced.npy") as temporary:
-        shape = (rows, dimensions)
-        reduced = np.lib.format.open_memmap(temporary, "w+", dtype=np.float32, shape=shape)
-        for start, vectors in _vectors(embeddings, rows, "projection"):
-            reduced[start : start + len(vectors)] = pca.transform(vectors)
-        reduced.flush()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimensions)}
+    # no memory map: on a full disk it would kill the process, where writing raises OSError
+    with atomic(folder / "reduced.npy") as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, vectors in _vectors(embeddings, rows, "projection"):
+            file.write(pca.transform(vectors).astype("<f4").tobytes())
 
 
 def fit(vectors: np.ndarray, dimensions: int) -> PCA:
