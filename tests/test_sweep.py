@@ -254,17 +254,28 @@ def test_interval_over_texts_of_a_mean_over_seeds(compared, tmp_path):
     assert found == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.01)
 
 
+def test_a_spreadsheet_runs_no_source(compared, tmp_path, monkeypatch):
+    source = '=HYPERLINK("http://a")'
+    found = lambda point, _, measure: made_up(point, measure).replace({"source": {"а": source}})  # noqa: E731
+    monkeypatch.setattr(sweep, "predictions", found)
+    sweep.write(compared, tmp_path)
+    for name in ("comparison", "seeds"):
+        datasets = set(pd.read_csv(tmp_path / f"{name}.csv")["dataset"])
+        assert f"'{source}" in datasets and source not in datasets
+
+
 def test_failed_points_are_left_out(compared, tmp_path, caplog, monkeypatch):
     for point in compared.points[2:]:
         shutil.rmtree(tmp_path / point.name / "02_base_classifier")
-    prepare = sweep.runner.prepare
+    with_revisions = sweep.runner.with_revisions
 
     def with_bad_input(params, *others):
         if params.run == compared.points[1].name:
             raise UserError("no such model")
-        return prepare(params, *others)
+        return with_revisions(params, *others)
 
-    monkeypatch.setattr(sweep.runner, "prepare", with_bad_input)
+    monkeypatch.setattr(sweep.runner, "with_revisions", with_bad_input)
+    monkeypatch.setattr(sweep.runner.examine, "examine", lambda *_: pytest.fail("read again"))
     assert set(sweep.write(compared, tmp_path)["variant"]) == {"base"}
     shutil.rmtree(tmp_path / compared.points[0].name)
     assert sweep.write(compared, tmp_path).empty

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     rows = collected[collected["variant"] == loaded.compare_with]
     found = [part for point in loaded.points for part in floors(point, loaded, folder, rows)]
     table = sweep.summary(pd.concat(found, ignore_index=True), loaded.axes)
-    files.write_text(folder / "floors.csv", table.to_csv(index=False, float_format="%.6f"))
+    files.write_csv(folder / "floors.csv", table.round(6))
     print(table.to_string(index=False, float_format="%.3f"))
     return table
 

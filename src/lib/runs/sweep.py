@@ -197,7 +197,7 @@ def write(sweep: Sweep, folder: Path) -> pd.DataFrame:
     seeds = {"seeds": sweep.axes} if "seed" in sweep.grid else {}
     for name, keys in {"comparison": ["point", "variant", *sweep.grid], **seeds}.items():
         table = summary(texts, keys)
-        files.write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6f"))
+        files.write_csv(folder / f"{name}.csv", table.round(6))
     table = table[table["dataset"].isin(["gold", DOMAINS, ALL_AUDIT])]
     shown = table[[*sweep.axes, *DATA, "seeds"]].copy()
     for name, kind in itertools.product(STATISTICS, ("", "_texts")):
@@ -218,11 +218,12 @@ def collect(sweep: Sweep, folder: Path) -> pd.DataFrame:
     """
     frames = []
     for point in sweep.points:
+        run_dir, params = folder.resolve() / point.name, runner.absolute_paths(point.params)
         try:
-            run_dir, params = runner.prepare(point.params, point.steps, folder)
+            params = runner.with_revisions(params, point.steps, run_dir)
+            if not all(steps.is_current(step, run_dir, params.steps[step]) for step in point.steps):
+                continue
         except UserError:  # `run` has said it
-            continue
-        if not all(steps.is_current(step, run_dir, params.steps[step]) for step in point.steps):
             continue
         figures = {row["name"]: row["value"] for row in read_metrics(run_dir, "04_cluster_purity")}
         about = {name: value_to_yaml(value) for name, value in point.values.items()}
