@@ -121,9 +121,12 @@ def test_a_run_whose_chapters_do_not_fit_is_marked(outputs, tmp_path):
 
 
 def test_runs_of_one_name_are_told_apart(outputs, tmp_path):
-    shutil.copytree(outputs / "begun", tmp_path / "elsewhere" / "begun")
+    for folder in ("elsewhere", "a/elsewhere"):
+        shutil.copytree(outputs / "begun", tmp_path / folder / "begun")
     runs = compare.read_runs([outputs / "begun", tmp_path / "elsewhere" / "begun"])
     assert [run.name for run in runs] == [f"{outputs.name}/begun", "elsewhere/begun"]
+    runs = compare.read_runs([tmp_path / f"{folder}elsewhere/begun" for folder in ("", "a/")])
+    assert [run.name for run in runs] == [f"{tmp_path.name}/elsewhere/begun", "a/elsewhere/begun"]
 
 
 @pytest.mark.parametrize(

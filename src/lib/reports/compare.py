@@ -77,9 +77,10 @@ def read_runs(directories: list[Path]) -> list[Run]:
     if len(directories) < 2:
         raise UserError("compare needs two runs or more: python -m lib compare outputs/A outputs/B")
     folders = [Path(directory).resolve() for directory in directories]
-    names = [folder.name for folder in folders]
-    if len(set(names)) < len(names):  # the same name in several output folders
-        names = [f"{folder.parent.name}/{folder.name}" for folder in folders]
+    names, depth = [folder.name for folder in folders], 1
+    while len(set(names)) < len(set(folders)):  # the same name in several output folders
+        depth += 1
+        names = [Path(*folder.parts[-depth:]).as_posix() for folder in folders]
     runs: list[Run] = []
     for name, folder in zip(names, folders, strict=True):
         if folder in (run.folder for run in runs):
