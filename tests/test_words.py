@@ -47,6 +47,10 @@ def test_function_words_are_left_out():
     assert cluster_words(texts, np.array([0, 0, 1] * 2), 2) == [["кот"], ["пес"]]
 
 
+def test_clusters_without_any_word():
+    assert cluster_words(["😊", "и не на", "!!! 5"], np.array([0, 1, 1]), 3) == [[], [], []]
+
+
 def test_the_part_describes_every_cluster(tmp_path):
     texts = ["вкусный суп", "суп остыл", "море и пляж", "пляж у моря", "<b>$x$</b>"]
     rows = {"text_id": [f"{i:016x}" for i in range(5)], "text": texts, "source": "s"}

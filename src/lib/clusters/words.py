@@ -72,7 +72,12 @@ def cluster_words(
         binary=True,
     )
     progress = tqdm(texts, desc="words", leave=False, disable=len(texts) < 20_000)
-    in_text = counter.fit_transform(progress)  # [texts, forms]
+    try:
+        in_text = counter.fit_transform(progress)  # [texts, forms]
+    except ValueError as error:
+        if "empty vocabulary" not in str(error):
+            raise
+        return [[] for _ in range(clusters)]
     forms = counter.get_feature_names_out()
     of_form = Stemmer.Stemmer("russian").stemWords(forms.tolist())
     stems, stem = np.unique(of_form, return_inverse=True)
