@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and a folder that is replaced is never lost."""
 
 import os
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -66,6 +67,19 @@ def test_a_kill_while_a_folder_is_replaced_loses_neither(tmp_path, monkeypatch, 
     files.replace_folder(new, old)
     assert (old / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["step"]
+
+
+def test_a_kill_while_the_old_folder_is_removed_leaves_it_to_recover(tmp_path, monkeypatch):
+    for name in ("step", "new"):
+        files.write_text(tmp_path / name / "file", name)
+    removals = mock.Mock(side_effect=[None, KeyboardInterrupt])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files.shutil, "rmtree", removals)
+        files.replace_folder(tmp_path / "new", tmp_path / "step")
+    assert (tmp_path / ".step.old").exists()
+    files.recover(tmp_path / "step")
+    assert [path.name for path in tmp_path.iterdir()] == ["step"]
+    assert (tmp_path / "step" / "file").read_text() == "new"
 
 
 def test_linked_files_are_the_same_and_replaced_one_by_one(tmp_path):

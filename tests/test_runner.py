@@ -1,11 +1,15 @@
 """The runner's choices and the command line's answers to bad input; no notebook is executed."""
 
+import errno
 import inspect
 import logging
+import os
+from pathlib import Path
 from unittest import mock
 
 import nbformat
 import pytest
+import torch
 
 from lib import artefacts, files
 from lib.__main__ import _parser, main
@@ -189,10 +193,55 @@ def test_a_notebook_whose_process_dies_is_named(one_cell, tmp_path, caplog, monk
     ]
 
 
-@pytest.mark.parametrize("error", ["OSError(28, 'No space left on device')", "ValueError('x')"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "OSError(28, 'No space left on device')",
+        "OSError('8 requested and 4 written')",  # np.save
+        "RuntimeError('[enforce fail at x.cc:672] . unexpected pos 576 vs 534')",  # torch.save
+        "ValueError('x')",
+    ],
+)
 def test_a_full_disk_is_named(one_cell, caplog, error):
     assert not one_cell(f"raise {error}")
-    assert ("the disk is full: free space" in caplog.text) == ("space" in error)
+    assert ("the disk is full: free space" in caplog.text) == (error != "ValueError('x')")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_a_full_disk_is_known_by_torchs_own_words(size):
+    with pytest.raises(RuntimeError) as caught:
+        torch.save({"a": torch.zeros(size)}, "/dev/full")
+    assert runner.FULL.search(f"RuntimeError: {caught.value}")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT])
+def test_missing_rights_are_one_line(monkeypatch, capsys, number):
+    error = OSError(number, os.strerror(number), "/there")
+    monkeypatch.setattr(deployment, "export", mock.Mock(side_effect=error))
+    assert main(["export", "outputs/x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{os.strerror(number)}: '/there'; " in line
+
+
+def test_outputs_that_cannot_be_written_are_named_where_a_model_is_pinned(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoder, "resolve_revision", lambda *_: "first")
+    monkeypatch.setattr(Path, "mkdir", mock.Mock(side_effect=OSError(errno.EROFS, "Read-only")))
+    with pytest.raises(UserError, match=r"cannot be written: .*; name another --outputs"):
+        runner.with_revisions(parameter_files.load(FULL), list(STEPS), tmp_path / "x")
+
+
+def test_what_a_killed_replacement_left_is_removed_when_the_run_goes_on(tmp_path, monkeypatch):
+    params = parameter_files.load(DEMO, ["run=x"])
+    name = "03_embed_corpus"
+    for folder in (name, f".{name}.old", ".04_cluster_purity.old"):
+        files.write_text(tmp_path / "x" / folder / "file", "")
+    monkeypatch.setattr(runner.plans, "check", lambda *_: None)
+    monkeypatch.setattr(runner, "check_inputs", lambda *_: None)
+    monkeypatch.setattr(runner, "is_done", lambda *_: True)
+    assert runner.run(params, only="05", outputs=tmp_path, render=False) == 0
+    found = {path.name for path in (tmp_path / "x").iterdir() if path.is_dir()}
+    assert found == {name, "04_cluster_purity"}
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("x")])
@@ -232,8 +281,6 @@ def test_figures_are_shown_whatever_the_shell_has_set(one_cell, tmp_path, monkey
 
 
 def test_cuda_without_a_gpu(tmp_path, capsys):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert main(["run", DEMO, "--outputs", str(tmp_path / "o"), "-p", "device=cuda"]) == 2

@@ -330,6 +330,13 @@ def test_a_missing_step_is_named(tmp_path):
         step.input(ONE, "tables/corpus")
 
 
+def test_a_part_that_fails_leaves_no_lock(tmp_path, function):
+    function.fails = True
+    with pytest.raises(UserError):
+        steps.open_step(ONE, tmp_path, SAMPLE).make("model", function, epochs=3)
+    assert [path.name for path in tmp_path.parent.iterdir()] == ["run"]
+
+
 @pytest.fixture
 def other(tmp_path):
     """Another process that holds the run's lock until it is killed."""

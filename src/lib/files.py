@@ -64,7 +64,7 @@ def make_readable(folder: Path) -> None:
 def replace_folder(new: Path, target: Path) -> None:
     """Put the folder `new` in the place of `target`; a kill in between loses neither.
 
-    The old folder waits as `.<name>.old` until the new one is there; `recover` puts it back.
+    The old folder waits as `.<name>.old` until the new one is there; `recover` does the rest.
     """
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -75,9 +75,11 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def recover(target: Path) -> None:
-    """Put back the folder that a killed `replace_folder` had moved aside."""
+    """Put back the folder that a killed `replace_folder` had moved aside, or finish removing it."""
     old = target.with_name(f".{target.name}.old")
-    if old.exists() and not target.exists():
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
         os.replace(old, target)
 
 
@@ -120,7 +122,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path, kind: type[Kind]) -> Kind | None:
-    """Read a JSON file of what can be made again: a dict or a list, as `kind` says.
+    """Read a JSON file of what can be made again: a dict, a list or a text, as `kind` says.
 
     Returns:
         None if it is not there, or damaged, which the log says.

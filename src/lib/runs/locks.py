@@ -65,5 +65,7 @@ def one_at_a_time(outputs: Path, fingerprint: str) -> Iterator[None]:
     """Runs beside each other that need the same part wait for the one that makes it."""
     path = outputs / f".{fingerprint}.lock"
     with FileLock(path):
-        yield
-    path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # while it is ours: FileLock takes no removed file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from lib.data import examine
 from lib.errors import DISK_FULL, NO_SPACE, UserError
 from lib.metrics import table
 from lib.models import encoder
-from lib.parameters import APPENDICES, STEPS, StepParams
+from lib.parameters import APPENDICES, CHAPTERS, STEPS, StepParams
 from lib.reports import chapters, front, report
 from lib.runs import fingerprints, steps
 from lib.runs import plan as plans
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 
 OUTPUTS = fingerprints.PROJECT / "outputs"
 REVISIONS = "revisions.json"
+FULL = re.compile(
+    r"Disk quota exceeded|OSError: \d+ requested and \d+ written"
+    r"|RuntimeError: .*(PytorchStreamWriter failed writing|unexpected pos|iostream error)"
+)
+"""What is said of a full disk besides NO_SPACE: by the system, by numpy and by torch."""
 KERNEL = ["--matplotlib=inline", "--log-level=50"]
 """Show figures, also where MPLBACKEND=Agg is set; no words on the kernel's transport and end."""
 
@@ -67,6 +73,8 @@ def run(
     run_dir, params = prepare(params, chosen, outputs)
     plans.check(params, chosen, run_dir, force)
     with lock(run_dir, "run"):
+        for name in CHAPTERS:
+            files.recover(run_dir / name)
         for number, name in enumerate(chosen, 1):
             title = f"[{number}/{len(chosen)}] {name}"
             if force:
@@ -138,7 +146,7 @@ def with_revisions(params: RunParams, chosen: list[str], run_dir: Path) -> RunPa
     The commits are kept in revisions.json, so that a run never changes its model on the way.
 
     Raises:
-        UserError: that file is damaged.
+        UserError: that file is damaged, or cannot be written; or another process works in this run.
     """
     path = run_dir / REVISIONS
     known = files.read_commits(path)
@@ -153,7 +161,8 @@ def with_revisions(params: RunParams, chosen: list[str], run_dir: Path) -> RunPa
             if revision is None:  # not of a hub
                 continue
             known[model] = revision
-            files.write_json(path, known)
+            with lock(run_dir, "run"):
+                files.write_json(path, known)
         changed[name] = step.model_copy(update={"base_revision": known[model]})
     return RunParams(params.run, changed)
 
@@ -215,7 +224,7 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
             running.unlink(missing_ok=True)
             raise UserError(error.evalue) from None
         reason = f"{error.ename}: {error.evalue}"
-        if NO_SPACE in error.evalue:
+        if NO_SPACE in error.evalue or FULL.search(reason):
             reason = f"{reason}; {DISK_FULL}"
     except RuntimeError as error:  # of a cell, or from before the first one
         reason = str(error)
