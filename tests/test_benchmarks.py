@@ -10,16 +10,26 @@ from sklearn.cluster import KMeans
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 
+import breaking
 import common
 import kmeans
 import scale
 
+from lib.files import write_text
 from lib.parameters import STEPS
 
 
 def test_a_process_of_its_own_is_measured():
     found, seconds, peak = common.alone(np.prod, [2, 3])
     assert found == 6 and seconds < 1 and 0.02 < peak < 2
+
+
+def test_what_lies_beside_a_run_is_seen(tmp_path):
+    for name in (".lock", "a.json"):
+        write_text(tmp_path / "tiny" / name, "")
+    assert breaking.digests(tmp_path / "tiny") == {"a.json": ""}
+    write_text(tmp_path / ".0123.lock", "")
+    assert breaking.digests(tmp_path / "tiny") == {"a.json": "", "../.0123.lock": ""}
 
 
 def test_the_mixture_has_its_clusters_and_comes_back_with_its_seed():

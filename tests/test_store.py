@@ -64,7 +64,7 @@ def test_the_store_holds_what_the_models_say(inputs, tmp_path, probe, space):
     assert index["rows"] == 28 and [entry["rows"] for entry in index["shards"]] == [10, 10, 8]
 
 
-def test_whole_shards_are_kept_and_damaged_ones_made_again(inputs, tmp_path):
+def test_whole_shards_are_kept_and_damaged_ones_made_again(inputs, tmp_path, capsys):
     embed(inputs, tmp_path)
     first, second, third = sorted(tmp_path.glob("shard-*"))
     before = [path.stat().st_mtime_ns for path in (first, second, third)]
@@ -74,7 +74,10 @@ def test_whole_shards_are_kept_and_damaged_ones_made_again(inputs, tmp_path):
     with pytest.raises(UserError, match=r"shard-00001.* is missing or damaged"):
         list(store.read_store(tmp_path))
     third.write_bytes(third.read_bytes()[:-100])  # cut off
+    assert "damaged" not in capsys.readouterr().out
     embed(inputs, tmp_path)
+    said = [f"{path} is damaged; it is made again" for path in (second, third)]
+    assert capsys.readouterr().out.splitlines() == said
     assert sorted(tmp_path.glob("*")) == [tmp_path / store.INDEX, first, second, third]
     assert first.stat().st_mtime_ns == before[0]
     assert second.stat().st_mtime_ns != before[1]

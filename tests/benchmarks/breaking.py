@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -33,7 +34,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from conftest import write_tiny_checkpoint
 from lib import files
-from lib.artefacts import MANIFEST, read_manifest
+from lib.artefacts import MANIFEST, executed_notebook, read_manifest
 from lib.data.sources import SAMPLE_FILES
 from lib.parameters import STEPS
 from lib.runs.fingerprints import PROJECT
@@ -69,7 +70,7 @@ CUT = [
 ]
 """Files of a finished run, each of another kind."""
 AT_WORK = [
-    "01_gold_data/.tables-*/work/*.parquet",
+    "01_gold_data/.tables-*/work/[0-9]*.parquet",
     "02_base_classifier/.model-*/checkpoints/checkpoint-*/model.safetensors",
     "03_embed_corpus/.embeddings-*/shard-*.safetensors",
 ]
@@ -139,8 +140,9 @@ class Bench:
 
 
 def digests(run: Path) -> dict[str, str]:
-    """Of all files; of pages, pictures and records only the name counts."""
-    found = {}
+    """Of all files; of pages, pictures and records only the name counts, and of what lies beside
+    the run."""
+    found = {f"../{path.name}": "" for path in run.parent.iterdir() if path != run}
     for path in run.rglob("*"):
         name = path.relative_to(run)
         if path.is_file() and name.parts != (".lock",):
@@ -268,12 +270,17 @@ def change_input(bench: Bench) -> None:
 
 
 def cut_at_work(bench: Bench) -> None:
-    """Killed as soon as there is a file of each kind, which is then cut."""
+    """Killed as soon as there is a file of each kind, which is then cut; the notebooks say so."""
     for pattern in AT_WORK:
         process = bench.start()
         path = wait_for_file(bench, process, pattern)
         kill(process)
         halve(path)
+    bench.go_on()
+    for step in [*STEPS][: len(AT_WORK)]:
+        text = executed_notebook(bench.run, step).read_text(encoding="utf-8")
+        if not re.search("is damaged|is not whole", text):
+            raise Failure(f"{step} says nothing of its damaged file")
 
 
 def halve(path: Path) -> None:

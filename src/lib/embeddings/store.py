@@ -85,6 +85,8 @@ def embed(
         for number, rows in mine(enumerate(read_pieces(corpus, shard_size))):
             text_id = np.array([int(i, 16) for i in rows["text_id"]], dtype=np.uint64)
             found = _read_shard(folder, number)
+            if found is None and (path := shard_path(folder, number)).exists():
+                tqdm.write(f"{path} is damaged; it is made again")
             if found is None or not np.array_equal(found["text_id"], text_id):
                 texts = rows["text"].tolist()
                 yield number, text_id, [each.tokenize(texts) for each in encoders]
