@@ -13,7 +13,7 @@ import torch
 
 from lib import artefacts, files
 from lib.__main__ import _parser, main
-from lib.errors import UserError
+from lib.errors import UserError, is_disk_full
 from lib.models import deployment, encoder, labelling, vocabulary
 from lib.parameters import STEPS
 from lib.runs import fingerprints, parameter_files, runner
@@ -212,7 +212,7 @@ def test_a_full_disk_is_named(one_cell, caplog, error):
 def test_a_full_disk_is_known_by_torchs_own_words(size):
     with pytest.raises(RuntimeError) as caught:
         torch.save({"a": torch.zeros(size)}, "/dev/full")
-    assert runner.FULL.search(f"RuntimeError: {caught.value}")
+    assert is_disk_full("RuntimeError", str(caught.value))
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT])

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lib.errors import DISK_FULL, NO_SPACE, UserError, printable
+from lib.errors import DISK_FULL, UserError, is_disk_full, printable
 
 NOISY = ["papermill", "traitlets", "httpx", "huggingface_hub", "datasets", "faiss", "onnxruntime"]
 
@@ -36,11 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2
     except Exception as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if is_disk_full(type(error).__name__, str(error)):
+            remedy = DISK_FULL
+        elif getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
             remedy = "give this user the rights to it, or name another place"
-        elif NO_SPACE in str(error) or number == errno.EDQUOT:
-            remedy = DISK_FULL  # so say Python, safetensors and pyarrow, each by its kind
         else:
             raise
         print(printable(f"error: {error}; {remedy}"), file=sys.stderr)

@@ -1,6 +1,12 @@
 """The exceptions for things the user can mend, and messages that a terminal only shows."""
 
-NO_SPACE = "No space left on device"
+import re
+
+_NO_SPACE = re.compile(
+    r"No space left on device|Disk quota exceeded|OSError: \d+ requested and \d+ written"
+    r"|RuntimeError: .*(PytorchStreamWriter failed writing|unexpected pos|iostream error)"
+)
+"""What is said of a full disk: by the system, safetensors and pyarrow; by numpy; by torch."""
 DISK_FULL = "the disk is full: free space, the same command goes on from here"
 
 
@@ -10,6 +16,11 @@ class UserError(Exception):
     The message names the file, row, column or parameter and says what to do. The command
     line prints it without a traceback and ends with status 2.
     """
+
+
+def is_disk_full(kind: str, message: str) -> bool:
+    """Whether an error of this kind (the name of its class) means that there is no space."""
+    return bool(_NO_SPACE.search(f"{kind}: {message}"))
 
 
 def printable(text: str) -> str:

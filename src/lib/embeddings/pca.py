@@ -66,7 +66,7 @@ def fit_and_project(folder: Path, *, embeddings: Path, dimensions: int) -> None:
         UserError: more dimensions than the vectors have, or than there are texts.
     """
     rows = read_json(embeddings / INDEX)["rows"]
-    width = next(read_store(embeddings)).embedding.shape[1]
+    width = next(read_store(embeddings))["embedding"].shape[1]
     if dimensions > min(width, rows):
         raise UserError(
             f"03_embed_corpus.pca_dimensions: {dimensions} is more than the {width} dimensions of "
@@ -111,6 +111,6 @@ def _vectors(embeddings: Path, rows: int, doing: str) -> Iterator[tuple[int, np.
     start = 0
     with tqdm(total=rows, desc=doing, unit="text") as bar:
         for shard in read_store(embeddings):
-            yield start, shard.embedding
-            start += len(shard.embedding)
-            bar.update(len(shard.embedding))
+            yield start, shard["embedding"]
+            start += len(shard["embedding"])
+            bar.update(len(shard["embedding"]))

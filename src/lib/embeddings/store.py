@@ -10,35 +10,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from lib.data.tables import CORPUS_SCHEMA, batches, corpus_parts
+from lib.data.tables import batches, corpus_parts
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
-from lib.models.batching import Tokens
+from lib.models.batching import Tokens, batched
 
 INDEX = "index.json"
 Item = TypeVar("Item")
-
-
-@dataclass
-class Shard:
-    """embedding float16 [n, d], not normalised; probabilities float32 [n, 3]; text_id [n] hex."""
-
-    embedding: np.ndarray
-    probabilities: np.ndarray
-    text_id: np.ndarray
 
 
 def embed(
@@ -83,13 +71,13 @@ def embed(
 
     def unfinished() -> Iterator[tuple[int, np.ndarray, list[Tokens]]]:
         for number, rows in mine(enumerate(read_pieces(corpus, shard_size))):
-            text_id = np.array([int(i, 16) for i in rows["text_id"]], dtype=np.uint64)
+            text_id = np.array([int(text_id, 16) for text_id, _ in rows], dtype=np.uint64)
             found = _read_shard(folder, number)
             if found is None and (path := shard_path(folder, number)).exists():
                 tqdm.write(f"{path} is damaged; it is made again")
             if found is None or not np.array_equal(found["text_id"], text_id):
-                texts = rows["text"].tolist()
-                yield number, text_id, [each.tokenize(texts) for each in encoders]
+                words = [text for _, text in rows]
+                yield number, text_id, [each.tokenize(words) for each in encoders]
             else:
                 kept.append(len(text_id))
 
@@ -114,9 +102,12 @@ def embed(
         write_index(folder, sizes)
 
 
-def read_store(folder: Path) -> Iterator[Shard]:
+def read_store(folder: Path) -> Iterator[dict[str, np.ndarray]]:
     """The shards of a complete store, in order.
 
+    Returns:
+        Of each embedding float16 [n, d], not normalised; probabilities float32 [n, 3]; text_id
+        uint64 [n].
     Raises:
         UserError: a shard is missing or does not have its checksum.
     """
@@ -125,26 +116,18 @@ def read_store(folder: Path) -> Iterator[Shard]:
         if content is None:
             path = shard_path(folder, number)
             raise UserError(f"{path} is missing or damaged; run 03_embed_corpus with --force")
-        ids = np.array([f"{i:016x}" for i in content["text_id"]])
-        yield Shard(content["embedding"], content["probabilities"], ids)
+        yield content
 
 
 def read_probabilities(folder: Path) -> np.ndarray:
     """Class probabilities of all texts, in order: float32 [n, 3]."""
-    return np.concatenate([shard.probabilities for shard in read_store(folder)])
+    return np.concatenate([shard["probabilities"] for shard in read_store(folder)])
 
 
-def read_pieces(corpus: Path, size: int) -> Iterator[pd.DataFrame]:
-    """text_id and text in frames of `size` rows, in row order."""
-    columns = ["text_id", "text"]
-    waiting = pa.schema([CORPUS_SCHEMA.field(name) for name in columns]).empty_table()
-    for batch in batches(corpus, columns):
-        waiting = pa.concat_tables([waiting, pa.Table.from_batches([batch])])
-        while len(waiting) >= size:
-            yield waiting.slice(0, size).to_pandas()
-            waiting = waiting.slice(size)
-    if len(waiting):
-        yield waiting.to_pandas()
+def read_pieces(corpus: Path, size: int) -> Iterator[list[tuple[str, str]]]:
+    """text_id and text of `size` rows at a time, in row order."""
+    columns = (b.to_pydict() for b in batches(corpus, ["text_id", "text"]))
+    yield from batched(chain.from_iterable(zip(*c.values(), strict=True) for c in columns), size)
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

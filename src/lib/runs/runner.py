@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 from lib import files
 from lib.artefacts import executed_notebook, read_manifest, read_metrics
 from lib.data import examine
-from lib.errors import DISK_FULL, NO_SPACE, UserError
+from lib.errors import DISK_FULL, UserError, is_disk_full
 from lib.metrics import table
 from lib.models import encoder
 from lib.parameters import APPENDICES, CHAPTERS, STEPS, StepParams
@@ -30,11 +29,6 @@ log = logging.getLogger(__name__)
 
 OUTPUTS = fingerprints.PROJECT / "outputs"
 REVISIONS = "revisions.json"
-FULL = re.compile(
-    r"Disk quota exceeded|OSError: \d+ requested and \d+ written"
-    r"|RuntimeError: .*(PytorchStreamWriter failed writing|unexpected pos|iostream error)"
-)
-"""What is said of a full disk besides NO_SPACE: by the system, by numpy and by torch."""
 KERNEL = ["--matplotlib=inline", "--log-level=50"]
 """Show figures, also where MPLBACKEND=Agg is set; no words on the kernel's transport and end."""
 
@@ -224,7 +218,7 @@ def execute(name: str, run_dir: Path, params: StepParams, title: str) -> bool:
             running.unlink(missing_ok=True)
             raise UserError(error.evalue) from None
         reason = f"{error.ename}: {error.evalue}"
-        if NO_SPACE in error.evalue or FULL.search(reason):
+        if is_disk_full(error.ename, error.evalue):
             reason = f"{reason}; {DISK_FULL}"
     except RuntimeError as error:  # of a cell, or from before the first one
         reason = str(error)
