@@ -94,6 +94,7 @@ class Bench:
     known: Path
     run: Path
     seconds: float = 0.0
+    tenths: int = 0
 
     @property
     def outputs(self) -> Path:
@@ -227,13 +228,14 @@ def ctrl_c(bench: Bench) -> None:
 
 
 def full_disk(bench: Bench) -> None:
-    """There is room for a tenth of the run more or so, and then enough."""
+    """There is room for one tenth of the run, the next time for two, and then enough."""
     needed = sum(path.stat().st_size for path in bench.known.rglob("*") if path.is_file())
     bench.outputs.mkdir(exist_ok=True)
     if not bench.outputs.is_mount():
         mount("-t", "tmpfs", "tmpfs", str(bench.outputs))
-    used = shutil.disk_usage(bench.outputs).used
-    room = used + int(random.uniform(0, 0.2) * needed) + 1
+    bench.tenths += 1
+    room = int((bench.tenths - random.random()) / 10 * needed)
+    room = max(room, shutil.disk_usage(bench.outputs).used) + 1
     mount("-o", f"remount,size={room}", str(bench.outputs))
     bench.end(bench.start(), "the disk is full", status=(1, 2))
     mount("-o", f"remount,size={4 * needed}", str(bench.outputs))
