@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from huggingface_hub import metadata_load
+from tokenizers import Tokenizer
 
 from lib import LABELS
 from lib.data.tables import write_corpus
@@ -153,6 +154,16 @@ def test_the_vocabulary_knows_no_test_text(run_dir):
     corpus = pd.read_parquet(tables / "corpus")["text"]
     assert seen == {*gold["text"][~test], *corpus}
     assert not {*gold["text"][test]} <= seen
+
+
+def test_the_whole_vocabulary_may_be_kept(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(deployment, "write_onnx", lambda *_: [])
+    out = deployment.export(run_dir, tmp_path / "whole", keep_vocabulary=True)
+    before = Tokenizer.from_file(str(run_dir / "05_metric_learning" / "model" / "tokenizer.json"))
+    found = Tokenizer.from_file(str(out / "tokenizer.json"))
+    assert found.get_vocab() == before.get_vocab()
+    assert found.truncation["max_length"] == 200
+    assert "vocabulary was cut" not in (out / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_head_stays_in_float(exported):

@@ -184,6 +184,13 @@ def test_two_classes_are_told_how_to_go_on(tmp_path):
     examine(params_of(tmp_path, sources=["local", "sample"]))
 
 
+def test_what_no_further_row_can_tell_is_asked_at_once(tmp_path):
+    write(tmp_path, "a_train.csv", ["0", "1", "2"])
+    write(tmp_path, "b.csv", ["1", "2"] * 5)
+    with pytest.raises(UserError, match="say which: "):
+        examine(params_of(tmp_path), 4)
+
+
 def test_only_the_first_rows_are_looked_at_before_a_run(tmp_path):
     write(tmp_path, "a_train.csv", [*THREE, *THREE, "bad"])
     assert "all rows" not in examine(params_of(tmp_path), 4)[1][0]

@@ -62,7 +62,7 @@ def given(monkeypatch):
         ("02.epochs=9", {"base"}),
         ("05.temperature=0.2", {"candidates/0", "candidates/0.5"}),
         ("05.calibrate=false", {"model"}),
-        ("linear_probe=true", {"probe", "embeddings"}),
+        ("linear_probe=false", {"embeddings"}),
         ("perturbation_texts=20", {"perturbed"}),
     ],
 )

@@ -263,7 +263,11 @@ def test_the_encoding_of_short_files(tmp_path, encoding, form):
 
 
 @pytest.mark.parametrize(
-    "text", ["цена 100€, дорого", "• не дорого\n• удобно", "хорошо, но 5 € за кг"]
+    "text",
+    [
+        *("цена 100€, дорого", "• не дорого\n• удобно", "хорошо, но 5 € за кг"),
+        *("дом 12А, кв 3", "Телевизор 4К, 120ГЦ, 2ГБ", "размер 46Х48, 50Х52"),
+    ],
 )
 def test_signs_are_no_letters_of_a_macintosh(tmp_path, text):
     path = tmp_path / "a.csv"
@@ -283,6 +287,8 @@ def test_utf_8_with_a_cut_letter_is_utf_8(tmp_path):
 @pytest.mark.parametrize("encoding", encodings.ENCODINGS)
 def test_lines_of_utf_8_in_another_encoding_are_named(tmp_path, encoding):
     short = ["так", "раз", "уже", "Её", "её", "всё", "том", "2020", "Да"]  # UTF-8 by chance
+    if encoding == "cp1251":
+        short[-4:] = ["У…", "С…", "конец В»", "25 В°"]
     good = "\n".join(["text", "Добрый день, всё понравилось, спасибо", *short, ""]).encode(encoding)
     path = tmp_path / "a.tsv"
     path.write_bytes(good)

@@ -256,7 +256,10 @@ def test_interval_over_texts_of_a_mean_over_seeds(compared, tmp_path):
 
 def test_a_spreadsheet_runs_no_source(compared, tmp_path, monkeypatch):
     source = '=HYPERLINK("http://a")'
-    found = lambda point, _, measure: made_up(point, measure).replace({"source": {"а": source}})  # noqa: E731
+
+    def found(point, _, measure):
+        return made_up(point, measure).replace({"source": {"а": source}})
+
     monkeypatch.setattr(sweep, "predictions", found)
     sweep.write(compared, tmp_path)
     for name in ("comparison", "seeds"):

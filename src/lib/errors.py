@@ -3,7 +3,7 @@
 import re
 
 _NO_SPACE = re.compile(
-    r"No space left on device|Disk quota exceeded|OSError: \d+ requested and \d+ written"
+    r"No space left on device|[Qq]uota exceeded|OSError: \d+ requested and \d+ written"
     r"|RuntimeError: .*(PytorchStreamWriter failed writing|unexpected pos|iostream error)"
 )
 """What is said of a full disk: by the system, safetensors and pyarrow; by numpy; by torch."""

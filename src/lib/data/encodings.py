@@ -70,7 +70,9 @@ def _russian(sample: bytes, encoding: str) -> int:
     """
     text = sample.decode(encoding, errors="replace")
     frequent = sum(map(text.lower().count, "оаетинсрлв"))
-    beside = r"[а-яё\d][А-ЯЁ]|[а-яё]€|(?<!\w)[€†‡‰™‘’][а-яё]"
+    beside = r"[а-яё][А-ЯЁ]|[а-яё]€|(?<!\w)[€†‡‰™‘’][а-яё]"
+    if encoding == "mac-cyrillic":
+        beside += r"|\d[А-ЯЁ]"  # a price
     wrong = re.findall(rf"{beside}|[^\x00-\x7fА-яЁё\xa0{SIGNS}]", text)
     return frequent - 3 * len(wrong) - (encoding == "mac-cyrillic")
 
@@ -83,7 +85,9 @@ def undecoded(text: str, encoding: str | None) -> str | None:
     if encoding and not codecs.lookup(encoding).name.startswith("utf"):
         with contextlib.suppress(UnicodeError):
             meant = text.encode(encoding, errors="surrogateescape").decode("utf-8")
-            if re.fullmatch(f"[\0-\x7f{_UNICODE}]+", meant) and not meant.isascii():
+            # one letter may be two signs by chance, as Ӆ is У…
+            certain = re.search("[А-яЁё].*[А-яЁё]|[\U0001f000-\U0001ffff]", meant, re.DOTALL)
+            if certain and re.fullmatch(f"[\0-\x7f{_UNICODE}]+", meant):
                 return (
                     f"UTF-8 in a file of {encoding.upper()} ({meant.strip()[:20]!r}); write all of "
                     "it in one encoding, best in UTF-8"

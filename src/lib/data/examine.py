@@ -111,6 +111,11 @@ def _look(portion: Portion, most: int | None) -> _Look:
     return look
 
 
+def _more_may_tell(look: _Look) -> bool:
+    """Whether further rows can decide: not between choices that have the same labels."""
+    return len({frozenset(look._all(name)) for name in look.fits}) > 1
+
+
 def _decided(look: _Look, sure: set[str], later: set[str]) -> tuple[Portion, str]:
     """The portion with the meaning of its labels, and its description."""
     portion, source = look.portion, look.portion.source
@@ -124,7 +129,7 @@ def _decided(look: _Look, sure: set[str], later: set[str]) -> tuple[Portion, str
     words = [_written(portion)]
     if not look.labels:
         words.append("no labels")
-    elif len(fits) > 1 and not later.intersection(fits):
+    elif len(fits) > 1 and not (later.intersection(fits) and _more_may_tell(look)):
         raise UserError(
             f"{portion.part}, column {source.label_column}: labels {_some(look.labels)} may be "
             f"{' or '.join(f'{n} ({_meaning(look, source, n)})' for n in fits)}; say which: "

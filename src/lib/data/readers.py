@@ -140,6 +140,8 @@ def rows(
             yield row
     except UnicodeError as error:  # of UTF-16 only: elsewhere a bad byte breaks its row
         raise UserError(f"{path}: not readable after row {count} ({error})") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: this user may not read it; give the rights to it") from error
     except (
         *(pyarrow.ArrowException, OSError, EOFError, zlib.error, zipfile.BadZipFile),
         RuntimeError,  # a zip file with a password

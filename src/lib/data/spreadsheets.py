@@ -47,7 +47,7 @@ def sheet_rows(path: Path, whole: Collection[str] = ()) -> Iterator[tuple[int, l
 
 
 def _text(cell: Any) -> str:
-    """A cell as text; Excel writes a carriage return as _x000D_, and _x as _x005F_x."""
+    """A cell as text; Excel writes a carriage return as _x000D_."""
     text = str(cell)
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text) if "_x" in text else text
 

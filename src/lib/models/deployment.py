@@ -64,7 +64,8 @@ def export(
     if absent := [step for step, manifest in manifests.items() if not manifest]:
         raise UserError(f"{run_dir}: {absent[0]} is not complete; run its steps up to 05 first")
     source = run_dir / FINAL
-    options = {"keep_vocabulary": keep_vocabulary, "max_loss": max_loss}
+    letters = None if keep_vocabulary else RUSSIAN
+    options = {"keep_vocabulary": keep_vocabulary, "letters": letters, "max_loss": max_loss}
     made_of = {"origin": origin(manifests[STEP]), **options}
     if out.exists() and not force:
         there = read_record(out / ABOUT, dict) or {}

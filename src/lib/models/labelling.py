@@ -27,7 +27,7 @@ from tqdm import tqdm
 from lib import LABELS
 from lib.data import readers
 from lib.data.spreadsheets import split_sheet
-from lib.errors import UserError
+from lib.errors import UserError, is_disk_full
 from lib.files import FORMULA, atomic, digest, read_record, write_json
 from lib.models.batching import batched
 from lib.models.sentiment import PIECE, SentimentModel
@@ -73,9 +73,12 @@ def label_files(
         try:
             _label(predictor, path, target, text_column, count)
         except OSError as error:
+            reason = error.strerror or str(error)
+            if is_disk_full(type(error).__name__, str(error)):
+                reason += ": the disk is full"
             raise UserError(
-                f"{target}: cannot be written ({error.strerror or error}); what is "
-                "predicted is kept, the same command goes on from there"
+                f"{target}: cannot be written ({reason}); what is predicted is kept, the same "
+                "command goes on from there"
             ) from error
     return targets
 

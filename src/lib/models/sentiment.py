@@ -41,9 +41,8 @@ OWN, FINAL = "model", f"{STEP}/model"  # in a run: the exported model, and what 
 ABOUT = "export.json"
 PLACES = ("", OWN, FINAL)  # of a model in a run, the best first
 PIECE = 10_000  # texts that are tokenised at once
-LONG = (
-    1024  # tokens; longer texts run one after the other, each with 50 MB and more a layer's value
-)
+LONG = 1024
+"""Tokens; longer texts run one after the other: a value of their attention has 50 MB and more."""
 
 
 class SentimentModel:
@@ -166,8 +165,10 @@ class _Onnx:
     def _run_all(self, ids: list[list[int]], batches: list[np.ndarray]) -> Iterator[Any]:
         rows = ([ids[i] for i in batch] for batch in batches)
         # the longest come first, and attention needs memory by the square of their length
-        yield from map(self._run, islice(rows, sum(len(ids[b[0]]) > LONG for b in batches)))
-        yield from self.workers.map(self._run, rows)
+        long = list(islice(rows, sum(len(ids[batch[0]]) > LONG for batch in batches)))
+        others = self.workers.map(self._run, rows)  # at work from now on
+        yield from map(self._run, long)
+        yield from others
 
     def _run(self, rows: list[list[int]]) -> Any:
         return self.session.run(["logits"], pad(rows, 0))[0]  # the mask hides what pads
