@@ -95,3 +95,19 @@ def test_the_table_of_easy_questions_holds_what_the_csv_file_holds():
         (row,) = [row for row in table_rows("README.md") if row[0].startswith(begin)]
         expected = [means[dataset, model] for model in ("base", "final")]
         assert numbers(" ".join(row[2:])) == pytest.approx(expected, abs=0.00051)
+
+
+def test_the_table_of_the_reports_filter_holds_what_the_csv_files_hold():
+    files = {"report's": ("report.csv", "b_report"), "ours": ("comparison.csv", "d_purity")}
+    rows = [row for row in table_rows("README.md") if row[0].split(" ")[0].strip(",") in files]
+    assert len(rows) == 4
+    for filter_, seed, *values in rows:
+        file, variant = files[filter_.split(" ")[0].strip(",")]
+        found = pd.read_csv(RESULTS / "domains" / file).query("variant == @variant")
+        found = found[found["seed"] == int(seed)].set_index("dataset")
+        paired = ["difference", "difference_texts_low", "difference_texts_high"]
+        for dataset, value in zip(
+            ["gold", "all audit texts", "mean over other domains"], values, strict=True
+        ):
+            expected = found.loc[dataset, paired].tolist()
+            assert numbers(value) == pytest.approx(expected, abs=0.00051), (filter_, seed)
