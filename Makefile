@@ -28,7 +28,8 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)
 	$(BIN)/python -m lib run params/demo.yaml
-	$(BIN)/python -m lib export outputs/demo
+	# of its 192 test texts two labels are 0.01
+	$(BIN)/python -m lib export outputs/demo --max-loss 0.03
 	$(BIN)/python -m lib predict outputs/demo --text "Спасибо большое, я очень доволен" \
 		--text "Магазин открыт с девяти до шести" --text "Ужасно, всё сломалось, верните деньги"
 

@@ -103,8 +103,9 @@ def test_the_table_of_the_reports_filter_holds_what_the_csv_files_hold():
     assert len(rows) == 4
     for filter_, seed, *values in rows:
         file, variant = files[filter_.split(" ")[0].strip(",")]
-        found = pd.read_csv(RESULTS / "domains" / file).query("variant == @variant")
-        found = found[found["seed"] == int(seed)].set_index("dataset")
+        found = pd.read_csv(RESULTS / "domains" / file)
+        chosen = (found["variant"] == variant) & (found["seed"] == int(seed))
+        found = found[chosen].set_index("dataset")
         paired = ["difference", "difference_texts_low", "difference_texts_high"]
         for dataset, value in zip(
             ["gold", "all audit texts", "mean over other domains"], values, strict=True

@@ -12,8 +12,6 @@ from typing import Any
 
 from lib.errors import DISK_FULL, UserError, is_disk_full, printable
 
-NOISY = ["papermill", "traitlets", "httpx", "huggingface_hub", "datasets", "faiss", "onnxruntime"]
-
 
 class _Printable(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -27,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in NOISY:
+    for noisy in ("papermill", "traitlets", "httpx", "huggingface_hub", "datasets", "faiss"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as after Ctrl-C
     try:

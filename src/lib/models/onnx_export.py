@@ -66,14 +66,18 @@ def export(model: PreTrainedModel, path: Path) -> None:
             dynamic_axes=axes | {"logits": {0: "batch"}},
         )
     config: Any = model.config
-    fused = optimizer.optimize_model(
-        str(path),
-        model_type="bert",
-        num_heads=config.num_attention_heads,
-        hidden_size=config.hidden_size,
-        opt_level=0,
-    )
-    fused.save_model_to_file(str(path))
+    logging.disable(logging.INFO)  # each fusion has a line, of loggers of many names
+    try:
+        fused = optimizer.optimize_model(
+            str(path),
+            model_type="bert",
+            num_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            opt_level=0,
+        )
+        fused.save_model_to_file(str(path))
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def outliers(encoder: Encoder, texts: list[str]) -> list[str]:
