@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import textwrap
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,6 +23,7 @@ from pandas.io.formats.style import Styler
 
 from lib import LABELS
 
+warnings.filterwarnings("ignore", "Glyph .* missing from font")  # sources may have any name
 COLORS = {"negative": "#D55E00", "neutral": "#8C8C8C", "positive": "#0072B2"}
 BASE_COLOR, FINAL_COLOR, MARK = "#56B4E9", "#009E73", "#CC79A7"
 TRAIN_COLOR, VALIDATION_COLOR = "#999933", "#332288"
