@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as after Ctrl-C
     try:
-        return command(**options)
+        return command(**options) or 0
     except UserError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         return 2
@@ -172,7 +172,7 @@ def _run(file: Path, overrides: list[str], outputs: Path | None, **choice: Any) 
     return runner.run(params, outputs=outputs or runner.OUTPUTS, **choice)
 
 
-def _step(step: str, file: Path, overrides: list[str], outputs: Path | None) -> int:
+def _step(step: str, file: Path, overrides: list[str], outputs: Path | None) -> None:
     from lib.models import encoder
     from lib.runs import parameter_files, parts, runner, steps
 
@@ -187,7 +187,6 @@ def _step(step: str, file: Path, overrides: list[str], outputs: Path | None) -> 
     if group.is_main_process:
         logging.info("%s: %d processes", name, group.num_processes)
     parts.TOGETHER[name](opened)
-    return 0
 
 
 def _sweep(
@@ -206,28 +205,25 @@ def _sweep(
     return 1 if failed else 0
 
 
-def _params(file: Path, overrides: list[str]) -> int:
+def _params(file: Path, overrides: list[str]) -> None:
     from lib.runs import parameter_files
 
     print(parameter_files.to_yaml(parameter_files.load(file, overrides)), end="")
-    return 0
 
 
-def _report(run_dir: Path, single_file: bool) -> int:
+def _report(run_dir: Path, single_file: bool) -> None:
     from lib.reports import report
 
     print(report.write_single(run_dir) if single_file else report.write(run_dir))
-    return 0
 
 
-def _compare(run_dirs: list[Path], out: Path | None) -> int:
+def _compare(run_dirs: list[Path], out: Path | None) -> None:
     from lib.reports import compare
 
     print(compare.write(run_dirs, out))
-    return 0
 
 
-def _export(run_dir: Path, out: Path | None, **options: Any) -> int:
+def _export(run_dir: Path, out: Path | None, **options: Any) -> None:
     from lib.models import deployment
     from lib.reports import report
 
@@ -235,12 +231,11 @@ def _export(run_dir: Path, out: Path | None, **options: Any) -> int:
     if out is None:
         report.write(run_dir)  # its front page shows the model
     print(folder)
-    return 0
 
 
 def _predict(
     model: str, files: list[Path], out: Path | None, text: list[str] | None, **options: Any
-) -> int:
+) -> None:
     from lib.models import SentimentModel, labelling
 
     if files and not text:
@@ -248,7 +243,7 @@ def _predict(
             raise UserError("--out: name the file that the labels go to")
         for path in labelling.label_files(model, files, out, **options):
             print(path)
-        return 0
+        return
     if files or out:
         raise UserError("give either FILE and --out, or --text, or lines on standard input")
     try:
@@ -258,15 +253,13 @@ def _predict(
         raise UserError(f"standard input is not UTF-8 ({error.reason})") from error
     except BrokenPipeError:  # whoever reads has enough, such as head
         sys.stderr.close()
-    return 0
 
 
-def _trim(base_model: str, corpus: list[Path], out: Path, **options: Any) -> int:
+def _trim(base_model: str, corpus: list[Path], out: Path, **options: Any) -> None:
     from lib.models import vocabulary
 
     print(vocabulary.trim(base_model, corpus, out, **options))
     print(out)
-    return 0
 
 
 if __name__ == "__main__":
