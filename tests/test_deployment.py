@@ -140,9 +140,8 @@ def test_the_card_has_figures_of_the_model_that_it_is_of_only(run_dir, exported,
         assert "base_model" not in found  # a local folder is none of the hub
         if shown:
             (result,) = found["model-index"][0]["results"]
-            assert result["dataset"] == {"name": row["dataset"], "type": row["dataset"]} | {
-                "split": "test"
-            }
+            name = row["dataset"]
+            assert result["dataset"] == {"name": name, "type": name, "split": "test"}
             assert result["metrics"][0]["value"] == 0.712
 
 

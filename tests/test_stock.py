@@ -47,7 +47,7 @@ def test_stock_libraries_give_our_probabilities_and_vectors(tiny_checkpoint, tin
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     tokenizer = tiny_tokenizer()
     sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 82, "intermediate_size": 48}
-    config = XLMRobertaConfig(**sizes, pad_token_id=SPECIAL["[PAD]"], initializer_range=0.2)
+    config = XLMRobertaConfig(**sizes, pad_token_id=SPECIAL["[PAD]"], initializer_range=0.5)
     xlmr = tmp_path / "tiny-xlmr"
     XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(xlmr)
     tokenizer.save_pretrained(xlmr)
@@ -74,7 +74,7 @@ def test_stock_libraries_give_our_probabilities_and_vectors(tiny_checkpoint, tin
     for line, (folder, (pooling, probabilities, pooled)) in zip(
         lines, expected.items(), strict=True
     ):
-        assert np.ptp(probabilities, axis=0).max() > 0.01
+        assert np.ptp(probabilities, axis=0).max() > 0.02
         found = json.loads(line)
         rows = [[row[name] for name in LABELS] for row in found["pipeline"]]
         for name, values, wanted in (

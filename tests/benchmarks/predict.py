@@ -32,7 +32,8 @@ from transformers import pipeline
 from lib import LABELS
 from lib.metrics import macro_f1
 from lib.models import SentimentModel, deployment
-from lib.models.encoder import load_classifier
+from lib.models.encoder import hardware, load_classifier
+from lib.models.inference import Predictor
 from lib.runs.steps import machine
 from lib.training.baselines import tfidf
 
@@ -105,7 +106,8 @@ def peers(run: Path, train: pd.DataFrame, trial: list[str]) -> dict[str, Label]:
     head = LogisticRegression(max_iter=1000, class_weight="balanced")
     head.fit(encoder.encode(train["text"].tolist(), batch_size=32), labels)
     words = tfidf().fit(train["text"], labels)
-    ours = load_classifier(run / deployment.FINAL)
+    trained = load_classifier(run / deployment.FINAL)
+    ours = Predictor(trained, **hardware("float32", "cpu"))
 
     def piped(texts: Sequence[str], size: int, by_length: bool = False) -> list[str]:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]) if by_length else i)
@@ -121,7 +123,7 @@ def peers(run: Path, train: pd.DataFrame, trial: list[str]) -> dict[str, Label]:
         "ours, int8": SentimentModel(folder, deployment.INT8).predict,
         "ours, ONNX float32": SentimentModel(folder, deployment.FLOAT32).predict,
         "ours, PyTorch": lambda texts: [
-            LABELS[i] for i in deployment.torch(ours, list(texts)).argmax(1)
+            LABELS[i] for i in ours(trained.tokenize(texts))[0].argmax(1)
         ],
         f"pipeline, sorted, batch {size}": lambda texts: piped(texts, size, True),
         f"pipeline, batch {unsorted}": lambda texts: piped(texts, unsorted),

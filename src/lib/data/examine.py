@@ -52,6 +52,11 @@ class _Look:
         """Whether more labels could not tell the choices that fit from each other."""
         return self.whole or all(self.labels.keys() >= self._all(name) for name in self.fits)
 
+    @property
+    def more_may_tell(self) -> bool:
+        """Whether further rows can decide: not between choices that have the same labels."""
+        return len({frozenset(self._all(name)) for name in self.fits}) > 1
+
     def _all(self, choice: str) -> set[str]:
         return {*classes_of(self.portion.source.label_choices[choice])} - {*NOTHING}
 
@@ -75,10 +80,8 @@ def examine(params: GoldDataParams, most: int | None = None) -> tuple[list[Porti
     own = [look for look in looks.values() if look.portion.source.label_choices]
     sure = {look.fits[0] for look in own if look.labels and len(look.fits) == 1}
     # what a file may turn out to be, and with it those beside it
-    later: set[str] = set()
-    for look in own:
-        if look.labels and len(look.fits) > 1 and not look.complete:
-            later.update(look.fits)
+    undecided = [x for x in own if x.labels and len(x.fits) > 1 and not x.complete]
+    later = {name for look in undecided for name in look.fits}
     notes = []
     for number, look in looks.items():
         if look in own:
@@ -111,11 +114,6 @@ def _look(portion: Portion, most: int | None) -> _Look:
     return look
 
 
-def _more_may_tell(look: _Look) -> bool:
-    """Whether further rows can decide: not between choices that have the same labels."""
-    return len({frozenset(look._all(name)) for name in look.fits}) > 1
-
-
 def _decided(look: _Look, sure: set[str], later: set[str]) -> tuple[Portion, str]:
     """The portion with the meaning of its labels, and its description."""
     portion, source = look.portion, look.portion.source
@@ -129,7 +127,7 @@ def _decided(look: _Look, sure: set[str], later: set[str]) -> tuple[Portion, str
     words = [_written(portion)]
     if not look.labels:
         words.append("no labels")
-    elif len(fits) > 1 and not (later.intersection(fits) and _more_may_tell(look)):
+    elif len(fits) > 1 and not (later.intersection(fits) and look.more_may_tell):
         raise UserError(
             f"{portion.part}, column {source.label_column}: labels {_some(look.labels)} may be "
             f"{' or '.join(f'{n} ({_meaning(look, source, n)})' for n in fits)}; say which: "

@@ -11,15 +11,14 @@ from typing import Any
 from lib.errors import UserError
 from lib.parameters import nearest
 
+_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=[\"']([A-Z]+\d+:[A-Z]+\d+)[\"']")
+_ESCAPE = re.compile("_x(?!D[89A-F])([0-9A-F]{4})_", re.IGNORECASE)  # but of half a character
+
 
 def split_sheet(path: Path) -> tuple[Path, str | None]:
     """The file and the sheet of `FILE.xlsx:SHEET`; without a sheet the first is meant."""
     found = re.fullmatch(r"(.*\.xlsx):(.+)", path.name, re.IGNORECASE)
     return (path.with_name(found[1]), found[2]) if found else (path, None)
-
-
-_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=[\"']([A-Z]+\d+:[A-Z]+\d+)[\"']")
-_ESCAPE = re.compile("_x(?!D[89A-F])([0-9A-F]{4})_", re.IGNORECASE)  # but of half a character
 
 
 def sheet_rows(path: Path, whole: Collection[str] = ()) -> Iterator[tuple[int, list[str]]]:

@@ -83,11 +83,11 @@ def export(
     texts, validation = (some_texts(gold, split, seed) for split in ("test", "validation"))
     rows = [measured("PyTorch float32", size(source), lambda given: torch(encoder, given), texts)]
     with atomic_folder(out) as building:
-        if not keep_vocabulary:
+        if letters:
             # not those of the test texts: what the cut costs is measured with them
             seen = texts_before_test(gold, tables / "corpus")
             encoder.tokenizer, summary = vocabulary.cut(
-                encoder.model, encoder.tokenizer, seen, letters=RUSSIAN
+                encoder.model, encoder.tokenizer, seen, letters=letters
             )
             logging.info(summary)
         # so that the tokenizer.json cuts texts by itself, for those who have no transformers

@@ -13,9 +13,11 @@ overflow on processors without VNNI, or have 7 bits; unsigned ones are exact on 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,7 @@ def export(model: PreTrainedModel, path: Path) -> None:
             dynamic_axes=axes | {"logits": {0: "batch"}},
         )
     config: Any = model.config
-    logging.disable(logging.INFO)  # each fusion has a line, of loggers of many names
-    try:
+    with _silent(logging.INFO):  # each fusion has a line
         fused = optimizer.optimize_model(
             str(path),
             model_type="bert",
@@ -76,8 +77,17 @@ def export(model: PreTrainedModel, path: Path) -> None:
             opt_level=0,
         )
         fused.save_model_to_file(str(path))
+
+
+@contextlib.contextmanager
+def _silent(level: int) -> Iterator[None]:
+    """No log up to this level: ONNX Runtime's loggers have many names."""
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def outliers(encoder: Encoder, texts: list[str]) -> list[str]:
@@ -131,10 +141,7 @@ def quantise(source: Path, target: Path, base: str, worst: list[str], count: int
     # one vector for each text, is renamed before
     head = [node.name for name, node in of_module.items() if not name.startswith(f"{base}.")]
     head += [f"{node.name}_MatMul" for node in nodes if node.op_type == "Gemm"]
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # it recommends a preprocessing that the fusions have done
-    try:
+    with _silent(logging.WARNING):  # it recommends a preprocessing that the fusions have done
         quantize_dynamic(
             source,
             target,
@@ -144,6 +151,4 @@ def quantise(source: Path, target: Path, base: str, worst: list[str], count: int
             # what fused layers give has no type that the quantiser could find out
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
-    finally:
-        logger.setLevel(level)
     return kept

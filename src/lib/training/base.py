@@ -49,8 +49,13 @@ def train(
     if start_model is not None:
         encoder = load_classifier(start_model, max_tokens)
     else:
-        options = {"seed": training["seed"], "revision": base_revision}
-        encoder = new_classifier(base_model, pooling=pooling, max_tokens=max_tokens, **options)
+        encoder = new_classifier(
+            base_model,
+            pooling=pooling,
+            max_tokens=max_tokens,
+            seed=training["seed"],
+            revision=base_revision,
+        )
     frame = pd.read_parquet(gold)
     train, validation = (
         Texts.build(encoder, frame[frame["split"] == split]) for split in ("train", "validation")

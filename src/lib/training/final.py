@@ -212,9 +212,12 @@ def train_candidate(
     """
     encoder = load_classifier(model, max_tokens)
     if start_from == "base_model":
-        options = {"seed": training["seed"], "revision": base_revision}
         encoder = new_classifier(
-            base_model, pooling=encoder.pooling, max_tokens=max_tokens, **options
+            base_model,
+            pooling=encoder.pooling,
+            max_tokens=max_tokens,
+            seed=training["seed"],
+            revision=base_revision,
         )
     frame = training_frame(gold, gold_clusters, pseudo)
     batches = class_cluster_batches(frame, kmeans, **sampling)
